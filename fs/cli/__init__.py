@@ -1,0 +1,1 @@
+"""The command line, one module per family of commands. Talks to the mount process through its control socket."""

@@ -1,0 +1,1 @@
+"""Everything beyond the wire: the protocol, the client's interface to the service, and the service itself."""

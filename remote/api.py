@@ -1,0 +1,139 @@
+"""The client's interface to the service, and everything that can go wrong with it.
+
+`Service` is what the cache layer talks to: the real one is `remote.http.HttpService`; a simulation brings its own. Every
+method is safe to repeat: commits by their number, uploads by their objects' names, the rest because they only read.
+
+    RemoteError
+    ├── Transient                 try again later, with back-off
+    │   ├── Unreachable           no answer: refused, timed out, cut off
+    │   └── Overloaded            the service asked for patience (429, 503); `retry_after` seconds if it said
+    └── Permanent                 trying again changes nothing
+        ├── NotAuthenticated      log in again
+        │   └── DeviceRevoked     this device was removed from the account
+        ├── Forbidden
+        ├── NotThere              404
+        ├── TooManyDevices        `devices` holds the slots
+        ├── QuotaExceeded
+        ├── ResetRequired         the cursor is too old: list again from the beginning
+        ├── StaleCommit           a commit number below the last one recorded
+        ├── Rejected              the service calls the request invalid
+        ├── Corrupt               bytes that do not have the hash or the length they must have
+        └── Nonsense              an answer that the protocol does not allow
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from remote.protocol import (
+    AccountInfo,
+    ChangesPage,
+    CommitAnswer,
+    Device,
+    DeviceList,
+    DownloadPlan,
+    Link,
+    ManifestsAnswer,
+    ObjectToUpload,
+    UploadPlan,
+    WantedManifest,
+)
+
+
+class RemoteError(Exception):
+    """Anything that went wrong beyond the wire; the text is fit to show to a person."""
+
+
+class Transient(RemoteError):
+    retry_after: float | None = None
+    """Seconds that the service asked us to wait."""
+
+
+class Unreachable(Transient):
+    pass
+
+
+class Overloaded(Transient):
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Permanent(RemoteError):
+    pass
+
+
+class NotAuthenticated(Permanent):
+    pass
+
+
+class DeviceRevoked(NotAuthenticated):
+    pass
+
+
+class Forbidden(Permanent):
+    pass
+
+
+class NotThere(Permanent):
+    pass
+
+
+class TooManyDevices(Permanent):
+    def __init__(self, message: str, devices: Sequence[Device]) -> None:
+        super().__init__(message)
+        self.devices = tuple(devices)
+
+
+class QuotaExceeded(Permanent):
+    pass
+
+
+class ResetRequired(Permanent):
+    pass
+
+
+class StaleCommit(Permanent):
+    pass
+
+
+class Rejected(Permanent):
+    pass
+
+
+class Corrupt(Permanent):
+    pass
+
+
+class Nonsense(Permanent):
+    pass
+
+
+class Service(Protocol):
+    """One logged-in device's view of the service. Every method may raise any `RemoteError`."""
+
+    async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
+        """Send a serialized `CommitRequest`, byte for byte as it was stored."""
+
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+        """The next page of changes after `cursor` ("" begins a full listing); waits for one if there is none."""
+
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
+        """Which objects are missing, each with a link to send it by. `QuotaExceeded` before any byte is sent."""
+
+    async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan: ...
+
+    async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer: ...
+
+    async def put_object(self, link: Link, body: bytes) -> None:
+        """Send an object's stored bytes. Repeating it is harmless."""
+
+    async def get_object(self, link: Link, length: int) -> bytearray:
+        """An object's stored bytes; `Corrupt` unless they have this length and the SHA-256 that `link.id` says."""
+
+    async def account(self) -> AccountInfo: ...
+
+    async def devices(self) -> DeviceList: ...
+
+    async def remove_device(self, device: bytes) -> None: ...

@@ -1,0 +1,490 @@
+"""The wire: every request and answer between a client and the service, as pydantic models. JSON over HTTP, version 1.
+
+Ids and hashes are lower-case hex, manifests base64, times nanoseconds since 1970, sizes bytes. Requests refuse unknown
+fields; answers ignore them, so that an old client understands a newer service.
+
+    POST   /v1/accounts                        RegisterRequest   -> Account
+    POST   /v1/sessions                        LoginRequest      -> Login            (also: the sixth device, 409 TooManyDevices)
+    DELETE /v1/sessions/current                                  -> 204
+    POST   /v1/tokens                          RefreshRequest    -> Tokens
+    GET    /v1/account                                           -> AccountInfo
+    GET    /v1/devices                                           -> DeviceList
+    DELETE /v1/devices/{device}                                  -> 204
+    POST   /v1/spaces/{space}/commit           CommitRequest     -> CommitAnswer
+    GET    /v1/changes?cursor=&wait=&limit=                      -> ChangesPage      (410 reset: begin again without a cursor)
+    POST   /v1/spaces/{space}/uploads          UploadRequest     -> UploadPlan       (507: over quota, before any byte is sent)
+    POST   /v1/spaces/{space}/downloads        DownloadRequest   -> DownloadPlan
+    POST   /v1/spaces/{space}/manifests        ManifestsRequest  -> ManifestsAnswer
+
+Errors are problem documents (RFC 9457), see `Problem`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+
+from remote.manifest import SIZE_MAX
+from remote.names import MAX_NAME_BYTES, MAX_TARGET_BYTES, check_name
+
+INODE_ID_BYTES = 16
+HASH_BYTES = 32
+MAX_GROUPS = 2000
+MAX_COMMIT_BYTES = 32 * 2**20
+MAX_OBJECTS_PER_PLAN = 512
+MAX_MANIFESTS_PER_REQUEST = 256
+MAX_XATTR_BYTES = 64 * 1024
+RIDE_ALONG_MAX = 1024
+"""Manifests of at most so many bytes travel in the feed; longer ones are fetched when they are needed."""
+
+
+def _from_hex(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            raise ValueError("not a hexadecimal string") from None
+    return value
+
+
+def _from_base64(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+    return value
+
+
+def _to_base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+_HEX = (BeforeValidator(_from_hex), PlainSerializer(bytes.hex, return_type=str, when_used="json"))
+
+Id = Annotated[
+    bytes,
+    Field(min_length=INODE_ID_BYTES, max_length=INODE_ID_BYTES),
+    *_HEX,
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+]
+"""An inode, space, account or device: 128 random bits. A space's root folder has the space's own id."""
+Hash = Annotated[
+    bytes,
+    Field(min_length=HASH_BYTES, max_length=HASH_BYTES),
+    *_HEX,
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+]
+"""A SHA-256."""
+Blob = Annotated[
+    bytes,
+    BeforeValidator(_from_base64),
+    PlainSerializer(_to_base64, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES), AfterValidator(check_name)]
+Revision = Annotated[int, Field(ge=0, le=SIZE_MAX)]
+Nanoseconds = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+NumericOwner = Annotated[int, Field(ge=0, le=2**32 - 2)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# ---------------------------------------------------------------------------------------------- accounts and devices
+
+
+class RegisterRequest(Request):
+    email: Annotated[str, Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+    password: Annotated[str, Field(min_length=8, max_length=1024)]
+    name: Annotated[str, Field(max_length=200)] = ""
+    invitation: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Account(Answer):
+    id: Id
+    email: str
+    name: str
+    space: Id
+    """The account's personal space."""
+
+
+class DeviceLogin(Request):
+    installation: Id
+    """Made once per home: logging in again from the same home is the same device."""
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class LoginRequest(Request):
+    email: Annotated[str, Field(max_length=254)]
+    password: Annotated[str, Field(max_length=1024)]
+    device: DeviceLogin
+    replace: Id | None = None
+    """Log this device out to make room, when all slots are taken."""
+
+
+class RefreshRequest(Request):
+    refresh_token: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Tokens(Answer):
+    access_token: str
+    expires_in: int
+    """Seconds until the access token expires."""
+    refresh_token: str
+
+
+class Device(Answer):
+    id: Id
+    name: str
+    created_ns: int
+    last_seen_ns: int
+    current: bool = False
+
+
+class DeviceList(Answer):
+    devices: list[Device]
+    limit: int
+
+
+class Login(Answer):
+    account: Account
+    device: Device
+    tokens: Tokens
+
+
+class Traffic(Answer):
+    """Object bodies that the service itself carried for this account since it started (embedded store only)."""
+
+    received_bytes: int
+    received_objects: int
+    sent_bytes: int
+    sent_objects: int
+
+
+class AccountInfo(Answer):
+    account: Account
+    device: Device
+    quota_bytes: int
+    used_bytes: int
+    traffic: Traffic | None = None
+
+
+# ---------------------------------------------------------------------------------------------------- rows of a space
+
+
+class Kind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    FIFO = "fifo"
+    SOCKET = "socket"
+    CHARACTER = "character"
+    BLOCK = "block"
+
+
+class Attributes(BaseModel):
+    """All attributes, or (in a change) those fields that are set: `model_fields_set` tells.
+
+    `uid` and `gid` null: the account itself, shown as the mounting user on every device. In a change, an extended
+    attribute of null is removed, and one that is not named stays.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    mode: Annotated[int, Field(ge=0, le=0o7777)] = 0o644
+    uid: NumericOwner | None = None
+    gid: NumericOwner | None = None
+    mtime_ns: Nanoseconds = 0
+    xattrs: Annotated[dict[Annotated[str, Field(min_length=1, max_length=255)], Blob | None], Field(max_length=1000)] = {}
+
+    @model_validator(mode="after")
+    def _limit_xattrs(self) -> Attributes:
+        if sum(len(value or b"") for value in self.xattrs.values()) > MAX_XATTR_BYTES:
+            raise ValueError(f"more than {MAX_XATTR_BYTES} bytes of extended attributes")
+        return self
+
+    def changed(self, change: Attributes) -> Attributes:
+        """These attributes with the fields that are set in `change`."""
+        update: dict[str, Any] = {name: getattr(change, name) for name in change.model_fields_set}
+        if "xattrs" in update:
+            merged = {**self.xattrs, **change.xattrs}
+            update["xattrs"] = {name: value for name, value in merged.items() if value is not None}
+        return self.model_copy(update=update)
+
+    def change_from(self, base: Attributes) -> Attributes:
+        """The smallest change that makes these attributes out of `base`."""
+        fields: dict[str, Any] = {
+            name: getattr(self, name) for name in ("mode", "uid", "gid", "mtime_ns") if getattr(self, name) != getattr(base, name)
+        }
+        xattrs: Mapping[str, bytes | None] = {
+            name: self.xattrs.get(name)
+            for name in self.xattrs.keys() | base.xattrs.keys()
+            if self.xattrs.get(name) != base.xattrs.get(name)
+        }
+        if xattrs:
+            fields["xattrs"] = dict(xattrs)
+        return Attributes.model_construct(_fields_set=set(fields), **{**_NO_ATTRIBUTES, **fields})
+
+
+_NO_ATTRIBUTES: dict[str, Any] = {"mode": 0o644, "uid": None, "gid": None, "mtime_ns": 0, "xattrs": {}}
+
+
+class Content(Answer):
+    """One content of a file, as the service holds it."""
+
+    manifest_id: Hash
+    size: Annotated[int, Field(ge=0, le=SIZE_MAX)]
+    sha256: Hash | None = None
+    """Of the whole content; null where it was too costly to compute (a small edit of a large, mostly absent file)."""
+    manifest: Blob | None = None
+    """The manifest itself, if it is small enough to ride along."""
+
+
+class InodeState(Answer):
+    id: Id
+    rev: Revision
+    kind: Kind
+    attributes: Attributes
+    target: str | None = None
+    """Of a symlink."""
+    device_number: int | None = None
+    """`st_rdev` of a device node."""
+    content: Content | None = None
+    """Of a file; a file always has one."""
+    content_rev: Revision = 0
+    """The revision in which the content last changed."""
+
+
+class EntryState(Answer):
+    parent: Id
+    name: Name
+    inode: Id | None
+    """Null: a tombstone."""
+    rev: Revision
+
+
+# --------------------------------------------------------------------------------------------------------------- commit
+
+
+class ContentChange(Request):
+    manifest: Blob
+    sha256: Hash | None = None
+    base: Revision
+    """The `content_rev` that this content was made from; 0 for a new or revived file."""
+
+
+class FullRow(Request):
+    """What a new (or revived) inode is, beyond its attributes and content."""
+
+    kind: Kind
+    target: Annotated[str, Field(min_length=1, max_length=MAX_TARGET_BYTES)] | None = None
+    device_number: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+
+
+class InodeChange(Request):
+    id: Id
+    full: FullRow | None = None
+    attributes: Attributes = Field(default_factory=lambda: Attributes.model_construct(_fields_set=set(), **_NO_ATTRIBUTES))
+    content: ContentChange | None = None
+
+
+class EntryChange(Request):
+    parent: Id
+    name: Name
+    base: Id | None
+    inode: Id | None
+
+
+class SeenContent(Request):
+    inode: Id
+    content_rev: Revision
+
+
+class Group(Request):
+    """Changes that apply whole or not at all. `seen` and `last` are about inodes that lose a name here."""
+
+    entries: list[EntryChange] = []
+    inodes: list[InodeChange] = []
+    seen: list[SeenContent] = []
+    last: list[Id] = []
+
+
+class CommitRequest(Request):
+    number: Annotated[int, Field(ge=1, le=SIZE_MAX)]
+    """Counts this device's commits to this space; a repeated number gets the recorded outcome."""
+    groups: Annotated[list[Group], Field(min_length=1, max_length=MAX_GROUPS)]
+
+
+class ConflictKind(StrEnum):
+    ENTRY = "entry"
+    ALREADY_NAMED = "already named"
+    CONTENT = "content"
+    UNKNOWN = "unknown"
+    TRASHED = "trashed"
+    NOT_EMPTY = "not empty"
+    LAST_NAME = "last name"
+    EDITED = "edited"
+    TWO_NAMES = "two names"
+    NO_PARENT = "no parent"
+    CYCLE = "cycle"
+
+
+class InodeRevisions(Answer):
+    rev: Revision
+    content_rev: Revision
+
+
+class GroupOutcome(Answer):
+    """`ok`: the rows' revisions, in the order of the group. `conflict`: pull, merge, push again. `missing`: the object
+    store does not hold `objects`; upload them again. `quota`: no room. `refused`: never right, see `detail`."""
+
+    result: Literal["ok", "conflict", "missing", "quota", "refused"]
+    entries: list[Revision] = []
+    inodes: list[InodeRevisions] = []
+    conflict: ConflictKind | None = None
+    objects: list[Hash] = []
+    detail: str = ""
+
+
+class CommitAnswer(Answer):
+    epoch: str
+    number: int
+    revision: Revision
+    """The space's revision after this commit."""
+    outcomes: list[GroupOutcome]
+
+
+# ----------------------------------------------------------------------------------------------------------------- feed
+
+
+class SpaceChanges(Answer):
+    """A page of one space's rows, in the order of their revisions.
+
+    `revision` is the space's revision when the page was read. `has_more` is about this space. `full`: the page belongs
+    to a listing from the beginning, which replaces everything the client believed (rows that it does not name are gone).
+    """
+
+    space: Id
+    revision: Revision
+    has_more: bool
+    full: bool
+    inodes: list[InodeState] = []
+    entries: list[EntryState] = []
+    total_entries: int | None = None
+    """In a full listing: about how many entries there are, for a progress bar."""
+
+
+class ChangesPage(Answer):
+    epoch: str
+    """Changes when the service was restored to an older state: clients stop and say so."""
+    cursor: str
+    has_more: bool
+    spaces: list[SpaceChanges]
+
+
+# ---------------------------------------------------------------------------------------------------- objects, manifests
+
+
+class ObjectToUpload(Request):
+    id: Hash
+    length: Annotated[int, Field(ge=1, le=2**31)]
+    """Stored length."""
+
+
+class UploadRequest(Request):
+    objects: Annotated[list[ObjectToUpload], Field(min_length=1, max_length=MAX_OBJECTS_PER_PLAN)]
+
+
+class Link(Answer):
+    """A presigned request for one object: the method and headers are part of the signature."""
+
+    id: Hash
+    method: Literal["GET", "PUT"]
+    url: str
+    headers: dict[str, str] = {}
+
+
+class UploadPlan(Answer):
+    missing: list[Link]
+    """Those of the objects that have to be sent; the others are there."""
+    expires_in: int
+
+
+class DownloadRequest(Request):
+    objects: Annotated[list[Hash], Field(min_length=1, max_length=MAX_OBJECTS_PER_PLAN)]
+
+
+class DownloadPlan(Answer):
+    links: list[Link]
+    """One for each object, in the order asked."""
+    expires_in: int
+
+
+class WantedManifest(Request):
+    inode: Id
+    manifest_id: Hash
+
+
+class ManifestsRequest(Request):
+    wanted: Annotated[list[WantedManifest], Field(min_length=1, max_length=MAX_MANIFESTS_PER_REQUEST)]
+
+
+class ManifestsAnswer(Answer):
+    manifests: list[Blob | None]
+    """In the order asked; null where that inode never had that manifest (or the version is gone)."""
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+class ProblemType(StrEnum):
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    REVOKED = "revoked"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not-found"
+    EXISTS = "exists"
+    TOO_MANY_DEVICES = "too-many-devices"
+    STALE_COMMIT = "stale-commit"
+    RESET = "reset"
+    TOO_LARGE = "too-large"
+    QUOTA = "quota"
+    RATE_LIMITED = "rate-limited"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class Problem(Answer):
+    """An error, as `application/problem+json`."""
+
+    type: str
+    """A `ProblemType`; a client treats one that it does not know by the status alone."""
+    title: str
+    status: int
+    detail: str = ""
+    field: str | None = None
+    devices: list[Device] = []
+    """With `too-many-devices`: who holds the slots."""
+    quota_bytes: int | None = None
+    used_bytes: int | None = None
+    needed_bytes: int | None = None

@@ -1,0 +1,1 @@
+"""The service. Imports of `remote` only the protocol (`remote.protocol`, `remote.manifest`, `remote.names`)."""
