@@ -1,0 +1,100 @@
+"""Everything that the cache layer can refuse. `fs.errors` turns each into an errno, in one place.
+
+CacheError
+├── NoEntry               there is no such name or inode
+├── EntryExists
+├── NotADirectory / IsADirectory / NotAFile / DirectoryNotEmpty
+├── InvalidName           names that no directory may hold; NameTooLong is its own case
+├── InvalidMove           a folder into itself
+├── NoSuchAttribute / AttributeTooLarge
+├── AnotherSpace          renames and links end at the border of a space
+├── ReadOnly
+├── DiskFull              nothing was changed
+├── FileTooLarge
+└── Unavailable           bytes that are not here cannot be had now
+    ├── Offline           known at once: no connection
+    ├── TimedOut          the I/O budget is spent
+    └── CorruptData       fetched twice, wrong twice; or a draft that is damaged
+"""
+
+from __future__ import annotations
+
+
+class CacheError(Exception):
+    pass
+
+
+class NoEntry(CacheError):
+    pass
+
+
+class EntryExists(CacheError):
+    pass
+
+
+class NotADirectory(CacheError):
+    pass
+
+
+class IsADirectory(CacheError):
+    pass
+
+
+class NotAFile(CacheError):
+    pass
+
+
+class DirectoryNotEmpty(CacheError):
+    pass
+
+
+class InvalidName(CacheError):
+    pass
+
+
+class NameTooLong(CacheError):
+    pass
+
+
+class InvalidMove(CacheError):
+    pass
+
+
+class NoSuchAttribute(CacheError):
+    pass
+
+
+class AttributeTooLarge(CacheError):
+    pass
+
+
+class AnotherSpace(CacheError):
+    pass
+
+
+class ReadOnly(CacheError):
+    pass
+
+
+class DiskFull(CacheError):
+    pass
+
+
+class FileTooLarge(CacheError):
+    pass
+
+
+class Unavailable(CacheError):
+    pass
+
+
+class Offline(Unavailable):
+    pass
+
+
+class TimedOut(Unavailable):
+    pass
+
+
+class CorruptData(Unavailable):
+    pass
