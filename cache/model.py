@@ -50,8 +50,8 @@ class AttributeUpdate:
         UNSET = "unset"
 
     mode: int | Unset = Unset.UNSET
-    uid: int | None | Unset = Unset.UNSET
-    gid: int | None | Unset = Unset.UNSET
+    uid: int | Unset | None = Unset.UNSET
+    gid: int | Unset | None = Unset.UNSET
     atime_ns: int | Unset = Unset.UNSET
     mtime_ns: int | Unset = Unset.UNSET
     ctime_ns: int | Unset = Unset.UNSET
