@@ -1,0 +1,298 @@
+"""The real `Service`: a logged-in device's calls over HTTP, and its objects over presigned links.
+
+JSON goes through `calls`, object bytes through `transfer`, tokens come from `tokens`. The access token goes to the
+service and nowhere else: objects travel through a client of their own, which has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+import trio
+
+from remote.accounts import Accounts
+from remote.api import Nonsense, NotAuthenticated, Service
+from remote.calls import Api, Timeouts
+from remote.credentials import CredentialStore
+from remote.endpoint import BadAddress, Endpoint
+from remote.link import Direction, LinkMeter, RateLimit
+from remote.problems import error_from_store, error_from_transport, wrong_bytes
+from remote.protocol import (
+    AccountInfo,
+    Answer,
+    ChangesPage,
+    CommitAnswer,
+    DeviceList,
+    DownloadPlan,
+    DownloadRequest,
+    Link,
+    ManifestsAnswer,
+    ManifestsRequest,
+    ObjectToUpload,
+    Request,
+    UploadPlan,
+    UploadRequest,
+    WantedManifest,
+)
+from remote.tokens import StoredTokens, TokenSource
+from remote.transfer import OBJECT_BODY, OBJECT_LENGTH, OBJECT_SHA256, BodyTransport
+
+A = TypeVar("A", bound=Answer)
+R = TypeVar("R")
+
+HASHED_IN_PLACE_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What this process exchanged with the service and the object store. Rates: bytes per second; latency: seconds."""
+
+    requests: int
+    objects_sent: int
+    bytes_sent: int
+    objects_received: int
+    bytes_received: int
+    upload_rate: float | None
+    download_rate: float | None
+    latency: float | None
+
+
+class HttpService:
+    """See `remote.api.Service`. `aclose` when done. The limits may be changed while transfers run.
+
+    `transport` and `object_transport` take the place of the network in tests.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokens: TokenSource,
+        *,
+        timeouts: Timeouts | None = None,
+        upload_limit: RateLimit | None = None,
+        download_limit: RateLimit | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        object_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.meter = LinkMeter(trio.current_time)
+        self.upload_limit = upload_limit or RateLimit()
+        self.download_limit = download_limit or RateLimit()
+        self._tokens = tokens
+        timeouts = timeouts or Timeouts()
+        self._api = Api(endpoint, timeouts=timeouts, transport=transport, answered=self.meter.answered)
+        # The long poll has a connection of its own, so that it never takes one away from a call that somebody waits for.
+        self._poll = Api(endpoint, timeouts=timeouts, connections=2, transport=transport)
+        self._objects = httpx.AsyncClient(
+            transport=object_transport
+            or BodyTransport(tls=lambda: endpoint.tls, upload_limit=self.upload_limit, download_limit=self.download_limit),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=timeouts.for_httpx(),
+            headers={"accept-encoding": "identity", "user-agent": "aloft"},
+        )
+        self._objects_sent = self._bytes_sent = self._objects_received = self._bytes_received = 0
+
+    async def __aenter__(self) -> HttpService:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._api.aclose()
+        await self._poll.aclose()
+        await self._objects.aclose()
+
+    def statistics(self) -> Statistics:
+        rates = self.meter.rates()
+        return Statistics(
+            requests=self._api.requests + self._poll.requests,
+            objects_sent=self._objects_sent,
+            bytes_sent=self._bytes_sent,
+            objects_received=self._objects_received,
+            bytes_received=self._bytes_received,
+            upload_rate=rates.upload,
+            download_rate=rates.download,
+            latency=rates.latency,
+        )
+
+    # ------------------------------------------------------------------------------------------------- changes, both ways
+
+    async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
+        return await self._call(CommitAnswer, "POST", f"/v1/spaces/{space.hex()}/commit", body)
+
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+        params: dict[str, str | int] = {"cursor": cursor, "wait": wait_seconds, "limit": limit}
+
+        async def ask(token: str) -> ChangesPage:
+            return await self._poll.call(ChangesPage, "GET", "/v1/changes", params=params, token=token, wait=float(wait_seconds))
+
+        return await self._authenticated(ask)
+
+    async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer:
+        request = ManifestsRequest(wanted=list(wanted))
+        answer = await self._call(ManifestsAnswer, "POST", f"/v1/spaces/{space.hex()}/manifests", request)
+        if len(answer.manifests) != len(request.wanted):
+            raise Nonsense(f"{self.endpoint.host} answered {len(answer.manifests)} manifests for {len(request.wanted)}")
+        return answer
+
+    # ------------------------------------------------------------------------------------------------------------ objects
+
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
+        request = UploadRequest(objects=list(objects))
+        plan = await self._call(UploadPlan, "POST", f"/v1/spaces/{space.hex()}/uploads", request)
+        asked = {item.id for item in request.objects}
+        if any(link.method != "PUT" or link.id not in asked for link in plan.missing):
+            raise Nonsense(f"{self.endpoint.host} answered links for objects that were not named")
+        return plan
+
+    async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan:
+        request = DownloadRequest(objects=list(objects))
+        plan = await self._call(DownloadPlan, "POST", f"/v1/spaces/{space.hex()}/downloads", request)
+        if [link.id for link in plan.links] != request.objects or any(link.method != "GET" for link in plan.links):
+            raise Nonsense(f"{self.endpoint.host} answered links for other objects than were asked")
+        return plan
+
+    async def put_object(self, link: Link, body: bytes) -> None:
+        request = self._object_request(link, "PUT", body)
+        transfer, carried = self.meter.begin(Direction.UP), 0
+        try:
+            response = await self._exchange(request)
+            try:
+                if response.status_code not in (200, 201, 204):
+                    raise error_from_store(response.status_code, response.headers, _host(request))
+            finally:
+                await response.aclose()
+            carried = len(body)
+        finally:
+            self.meter.end(transfer, carried)
+        self._objects_sent += 1
+        self._bytes_sent += len(body)
+
+    async def get_object(self, link: Link, length: int) -> bytearray:
+        request = self._object_request(link, "GET")
+        request.extensions[OBJECT_LENGTH] = length
+        transfer, carried = self.meter.begin(Direction.DOWN), 0
+        try:
+            response = await self._exchange(request)
+            try:
+                if response.status_code != 200:
+                    raise error_from_store(response.status_code, response.headers, _host(request))
+                body, digest = await self._body(response, length, _host(request))
+            finally:
+                await response.aclose()
+            carried = len(body)
+        finally:
+            self.meter.end(transfer, carried)
+        if len(body) != length:
+            raise wrong_bytes(_host(request), f"that is not {length} bytes long")
+        if digest != link.id:
+            raise wrong_bytes(_host(request), "whose bytes do not have the hash that is its name")
+        self._objects_received += 1
+        self._bytes_received += len(body)
+        return body
+
+    def _object_request(self, link: Link, method: str, body: bytes | None = None) -> httpx.Request:
+        host = self.endpoint.host
+        if link.method != method:
+            raise Nonsense(f"{host} answered a link to {link.method} where one to {method} is needed")
+        try:
+            self.endpoint.check_link(link.url)
+            headers = httpx.Headers(link.headers)
+            if body is None:
+                return self._objects.build_request(method, link.url, headers=headers)
+            headers["content-length"] = str(len(body))
+            return self._objects.build_request(
+                method, link.url, headers=headers, content=_pieces(body), extensions={OBJECT_BODY: body}
+            )
+        except BadAddress as error:
+            raise Nonsense(f"{host} answered a link that is not followed: {error}") from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Nonsense(f"{host} answered a link that is none") from error
+
+    async def _exchange(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._objects.send(request, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise error_from_transport(error, _host(request)) from error
+
+    async def _body(self, response: httpx.Response, length: int, host: str) -> tuple[bytearray, bytes]:
+        """The bytes and their hash, from our own transport or from any other."""
+        if OBJECT_BODY in response.extensions:
+            return response.extensions[OBJECT_BODY], response.extensions[OBJECT_SHA256]
+        body = bytearray()
+        try:
+            async for piece in response.aiter_raw():  # to the end: generators that are left halfway stay open
+                body += piece[: length + 1 - len(body)]
+        except httpx.HTTPError as error:
+            raise error_from_transport(error, host) from error
+        if len(body) <= HASHED_IN_PLACE_MAX:
+            return body, hashlib.sha256(body).digest()
+        return body, await trio.to_thread.run_sync(lambda: hashlib.sha256(body).digest())
+
+    # ------------------------------------------------------------------------------------------------ account and devices
+
+    async def account(self) -> AccountInfo:
+        return await self._call(AccountInfo, "GET", "/v1/account")
+
+    async def devices(self) -> DeviceList:
+        return await self._call(DeviceList, "GET", "/v1/devices")
+
+    async def remove_device(self, device: bytes) -> None:
+        async def ask(token: str) -> None:
+            await self._api.send("DELETE", f"/v1/devices/{device.hex()}", token=token)
+
+        await self._authenticated(ask)
+
+    # -------------------------------------------------------------------------------------------------------------- calls
+
+    async def _call(self, answer: type[A], method: str, path: str, body: Request | bytes | None = None) -> A:
+        async def ask(token: str) -> A:
+            return await self._api.call(answer, method, path, body=body, token=token)
+
+        return await self._authenticated(ask)
+
+    async def _authenticated(self, ask: Callable[[str], Awaitable[R]]) -> R:
+        """`ask` with an access token, and once more with a new one if the service does not take the first."""
+        token = await self._tokens.current()
+        try:
+            return await ask(token)
+        except NotAuthenticated:
+            pass
+        return await ask(await self._tokens.after_rejection(token))
+
+
+def open_service(
+    store: CredentialStore,
+    *,
+    timeouts: Timeouts | None = None,
+    upload_limit: RateLimit | None = None,
+    download_limit: RateLimit | None = None,
+) -> HttpService:
+    """The service that this home is logged in to. Opens no connection yet. `NotAuthenticated` if it is not."""
+    credentials = store.read()
+    if credentials is None or credentials.tokens is None:
+        raise NotAuthenticated("this device is not logged in: run aloft login")
+    endpoint = credentials.endpoint()
+    tokens = StoredTokens(store, Accounts(endpoint, timeouts=timeouts).refresh)
+    return HttpService(endpoint, tokens, timeouts=timeouts, upload_limit=upload_limit, download_limit=download_limit)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """For a transport that does not know `OBJECT_BODY`."""
+    yield bytes(body)
+
+
+def _host(request: httpx.Request) -> str:
+    return request.url.netloc.decode("ascii")
+
+
+def _conforms(service: HttpService) -> Service:
+    """Lets the type checker hold `HttpService` against the interface."""
+    return service

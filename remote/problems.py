@@ -1,0 +1,161 @@
+"""Whatever came back instead of an answer, as the exception tree of `remote.api`. The only place that does this.
+
+Texts name the host, never a path or a query: both may hold what a log must not.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import httpx
+from pydantic import ValidationError
+
+from remote.api import (
+    Corrupt,
+    DeviceRevoked,
+    Forbidden,
+    Nonsense,
+    NotAuthenticated,
+    NotThere,
+    Overloaded,
+    QuotaExceeded,
+    Rejected,
+    RemoteError,
+    ResetRequired,
+    StaleCommit,
+    TooManyDevices,
+    Transient,
+    Unreachable,
+)
+from remote.protocol import Problem, ProblemType
+
+
+class AlreadyExists(Rejected):
+    """What was to be created is there already."""
+
+
+class LinkExpired(Transient):
+    """The object store refuses a presigned request: it is too old (or the clock is wrong); ask for a new one."""
+
+
+_BY_TYPE: Mapping[str, type[RemoteError]] = {
+    ProblemType.INVALID: Rejected,
+    ProblemType.UNAUTHENTICATED: NotAuthenticated,
+    ProblemType.REVOKED: DeviceRevoked,
+    ProblemType.FORBIDDEN: Forbidden,
+    ProblemType.NOT_FOUND: NotThere,
+    ProblemType.EXISTS: AlreadyExists,
+    ProblemType.STALE_COMMIT: StaleCommit,
+    ProblemType.RESET: ResetRequired,
+    ProblemType.TOO_LARGE: Rejected,
+    ProblemType.QUOTA: QuotaExceeded,
+}
+_BY_STATUS: Mapping[int, type[RemoteError]] = {
+    401: NotAuthenticated,
+    403: Forbidden,
+    404: NotThere,
+    507: QuotaExceeded,
+}
+_TRANSIENT_STATUSES = (408, 425, 429)
+
+
+def error_from_answer(
+    status: int, headers: Mapping[str, str], body: bytes, host: str, *, now: float | None = None
+) -> RemoteError:
+    """The error that the service (or something before it) answered with."""
+    problem = _problem(headers, body)
+    message = (problem.detail or problem.title) if problem is not None else f"{host} answered with status {status}"
+    if problem is not None and problem.type == ProblemType.TOO_MANY_DEVICES:
+        return TooManyDevices(message, problem.devices)
+    if problem is not None and problem.type in _BY_TYPE:
+        return _BY_TYPE[problem.type](message)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message)
+    if status in _TRANSIENT_STATUSES or status >= 500:
+        return Overloaded(message, retry_after(headers, now))
+    if 300 <= status < 400:
+        return Nonsense(f"{host} redirects to another address; a client follows no redirect. Give the right --server")
+    if 400 <= status < 500:
+        return Rejected(message)
+    return Nonsense(f"{host} answered with status {status}, which the protocol does not know")
+
+
+def error_from_store(status: int, headers: Mapping[str, str], host: str, *, now: float | None = None) -> RemoteError:
+    """The error that an object store answered a presigned request with. Its body is its own business."""
+    if status == 404:
+        return NotThere(f"{host} does not hold the object")
+    if status in (401, 403):
+        return LinkExpired(f"{host} refuses the link to the object; perhaps it is too old")
+    if status in _TRANSIENT_STATUSES or status >= 500:
+        return Overloaded(f"{host} answered with status {status}", retry_after(headers, now))
+    if 300 <= status < 400:
+        return Nonsense(f"{host} redirects a link to an object; a client follows no redirect")
+    return Rejected(f"{host} refused the object with status {status}")
+
+
+def error_from_transport(error: httpx.HTTPError | httpx.InvalidURL | OSError, host: str) -> RemoteError:
+    """The error behind an exchange that brought no complete answer."""
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return Nonsense(f"not an address: {error}")
+    if isinstance(error, httpx.DecodingError):
+        return Nonsense(f"{host} sent bytes that do not decode")
+    certificate = _certificate_error(error)
+    if certificate is not None:
+        why = certificate.verify_message
+        return Unreachable(f"the certificate of {host} is not trusted ({why}); if it is yours, give its authority with --ca")
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        return Unreachable(f"{host} does not answer in time")
+    if isinstance(error, httpx.ConnectError):
+        return Unreachable(f"cannot connect to {host}: {_reason(error)}")
+    return Unreachable(f"the connection to {host} broke: {_reason(error)}")
+
+
+def error_from_validation(error: ValidationError, host: str) -> Nonsense:
+    """The answer is not what the protocol says. Names the fields, and not what is in them."""
+    fields = sorted({".".join(str(part) for part in detail["loc"]) or "(all)" for detail in error.errors(include_input=False)})
+    return Nonsense(f"{host} answered what the protocol does not allow: {', '.join(fields[:5])}")
+
+
+def wrong_bytes(host: str, what: str) -> Corrupt:
+    return Corrupt(f"{host} sent an object {what}")
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Seconds to wait, from `Retry-After`: a number or an HTTP date (RFC 9110, section 10.2.3). `now`: Unix time."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, moment - (time.time() if now is None else now))
+
+
+def _problem(headers: Mapping[str, str], body: bytes) -> Problem | None:
+    # Anything may stand between us and the service, so a body that is not a problem document is normal here.
+    if "json" not in headers.get("content-type", ""):
+        return None
+    try:
+        return Problem.model_validate_json(body)
+    except ValidationError:
+        return None
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip()
+    return text or type(error).__name__
