@@ -1,0 +1,243 @@
+"""The replica's SQLite file: opening, transactions, durability, single values. Knows no table but `meta`.
+
+One connection, used by one thread only (the event loop's). Nothing here waits for the disk on that thread: a commit appends
+to the WAL without fsync, `make_durable` and `checkpoint` do the syncing and are called in worker threads.
+
+Never open or close the database file itself by other means while a connection exists: POSIX drops all the process's
+locks on a file whenever any descriptor of it is closed. (The `-wal` file carries no locks.)
+
+    DatabaseUnusable
+    ├── DamagedDatabase       truncated, overwritten, or not a database; the file was left as it is
+    └── UnknownSchema         another version of Aloft wrote it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cache.errors import DiskFull
+from cache.store import schema
+
+_CACHED_STATEMENTS = 1024
+_PAGE_CACHE_KIB = 24 * 1024
+_QUICK_CHECK_MAX = 32 * 2**20
+"""Files up to this size are checked whole when opened; larger ones by `check_integrity` in a thread, after the start."""
+_WAL_MAX = 64 * 2**20
+_BUSY_SECONDS = 20.0
+"""How long a transaction waits for the rare checkpoint that stops the writer."""
+_SQLITE_FULL = 13
+_SQLITE_IOERR_SHMSIZE = 4874
+
+
+class DatabaseUnusable(Exception):
+    """The replica cannot be opened; the text is fit to show to a person, and says what to do."""
+
+
+class DamagedDatabase(DatabaseUnusable):
+    def __init__(self, path: Path, detail: str) -> None:
+        super().__init__(
+            f"the replica {path} is damaged ({detail}). Nothing was changed or deleted. To go on, move {path.name} and "
+            f"{path.name}-wal out of {path.parent} and mount again: the tree is then listed anew from the service, and "
+            f"files that were not uploaded yet come back in the folder 'Recovered files'."
+        )
+
+
+class UnknownSchema(DatabaseUnusable):
+    pass
+
+
+class Transaction:
+    """`with database.transaction():` commits at the end and rolls back on an exception. A nested one joins the outer one.
+
+    There is one object per connection, because at every operation of the file system a new one would cost more than SQLite.
+    """
+
+    __slots__ = ("_depth", "_sql")
+
+    def __init__(self, sql: sqlite3.Connection) -> None:
+        self._sql = sql
+        self._depth = 0
+
+    @property
+    def active(self) -> bool:
+        return self._depth > 0
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._sql.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        if error is None:
+            try:
+                self._sql.execute("COMMIT")
+            except sqlite3.Error as refused:
+                self._roll_back()
+                if is_disk_full(refused):
+                    raise DiskFull("the disk that holds the replica is full") from refused
+                raise
+            return
+        self._roll_back()
+        if isinstance(error, sqlite3.Error) and is_disk_full(error):
+            raise DiskFull("the disk that holds the replica is full") from error
+
+    def _roll_back(self) -> None:
+        if self._sql.in_transaction:  # SQLite itself rolls back after some errors
+            self._sql.execute("ROLLBACK")
+
+
+def is_disk_full(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and (code & 0xFF == _SQLITE_FULL or code == _SQLITE_IOERR_SHMSIZE)
+
+
+class Database:
+    """See the module. `sql` is for the modules of this package only."""
+
+    def __init__(self, path: Path, sql: sqlite3.Connection) -> None:
+        self.path = path
+        self.sql = sql
+        self._transaction = Transaction(sql)
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open the replica at `path`, or make an empty one if there is no file. Raises `DatabaseUnusable`."""
+        if not path.exists():
+            _create(path)
+        elif path.stat().st_size == 0:
+            raise DamagedDatabase(path, "it is empty")
+        sql = sqlite3.connect(path, isolation_level=None, cached_statements=_CACHED_STATEMENTS, timeout=_BUSY_SECONDS)
+        try:
+            _configure(sql)
+            _check_schema(path, sql)
+            if path.stat().st_size <= _QUICK_CHECK_MAX:
+                _quick_check(path, sql)
+        except sqlite3.DatabaseError as error:
+            sql.close()
+            if is_disk_full(error):
+                raise DiskFull("the disk that holds the replica is full") from error
+            if isinstance(error, sqlite3.OperationalError) and "lock" in str(error):
+                raise DatabaseUnusable(f"the replica {path} is in use by another process") from error
+            raise DamagedDatabase(path, str(error)) from error
+        except DatabaseUnusable:
+            sql.close()
+            raise
+        _sync_folder(path.parent)
+        return cls(path, sql)
+
+    def transaction(self) -> Transaction:
+        return self._transaction
+
+    def make_durable(self) -> None:
+        """Every transaction committed so far survives power loss after this. For a worker thread: it waits for the disk."""
+        try:
+            descriptor = os.open(f"{self.path}-wal", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # all of it is in the database file, which SQLite syncs when it empties the WAL
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def checkpoint(self) -> None:
+        """Move the WAL's content into the database file. For a worker thread.
+
+        The writer is not disturbed, unless it wrote so steadily that the WAL has outgrown its bound: then it is made to
+        wait for the little that was added since.
+        """
+        sql = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
+        try:
+            sql.execute("PRAGMA synchronous=NORMAL")
+            sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            wal = Path(f"{self.path}-wal")
+            if wal.exists() and wal.stat().st_size > _WAL_MAX:
+                sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            sql.close()
+
+    def check_integrity(self) -> None:
+        """Read the whole file and raise `DamagedDatabase` if it is not sound. For a worker thread."""
+        sql = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            _quick_check(self.path, sql)
+        except sqlite3.DatabaseError as error:
+            raise DamagedDatabase(self.path, str(error)) from error
+        finally:
+            sql.close()
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A single value that `set_meta` kept (anything that JSON can hold)."""
+        row = self.sql.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def set_meta(self, key: str, value: Any) -> None:
+        with self._transaction:
+            self.sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def close(self) -> None:
+        self.sql.close()
+
+
+def _create(path: Path) -> None:
+    """Make the file under another name first: an empty file at `path` then always means damage, never a crash in here."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    sql = sqlite3.connect(new, isolation_level=None)
+    try:
+        sql.executescript(f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;")
+    except sqlite3.OperationalError as error:
+        if is_disk_full(error):
+            raise DiskFull("the disk that holds the replica is full") from error
+        raise
+    finally:
+        sql.close()
+    new.chmod(0o600)
+    wal = Path(f"{path}-wal")
+    if wal.exists():  # of a database that was moved away: it must not be replayed into this one
+        wal.rename(f"{wal}.stray")
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    new.rename(path)
+    _sync_folder(path.parent)
+
+
+def _configure(sql: sqlite3.Connection) -> None:
+    sql.execute("PRAGMA journal_mode=WAL")
+    sql.execute("PRAGMA synchronous=NORMAL")
+    sql.execute("PRAGMA wal_autocheckpoint=0")
+    sql.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
+    sql.execute("PRAGMA temp_store=MEMORY")
+    sql.execute("PRAGMA secure_delete=OFF")
+
+
+def _check_schema(path: Path, sql: sqlite3.Connection) -> None:
+    version = sql.execute("PRAGMA user_version").fetchone()[0]
+    tables = sql.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'inode', 'entry')").fetchone()[0]
+    if tables != 3:
+        raise DamagedDatabase(path, "its tables are missing")
+    if version != schema.SCHEMA_VERSION:
+        raise UnknownSchema(
+            f"the replica {path} has version {version}, this Aloft knows version {schema.SCHEMA_VERSION}: "
+            f"use the Aloft that wrote it, or update this one"
+        )
+
+
+def _quick_check(path: Path, sql: sqlite3.Connection) -> None:
+    answer = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if answer != "ok":
+        raise DamagedDatabase(path, " ".join(str(answer).split()))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,58 @@
+"""Rows as the file system shows them: the reads that every LOOKUP, GETATTR and READDIR runs. Only reads, and only local state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cache.model import Listed, Node
+from cache.store.database import Database
+from cache.store.tree import KINDS
+
+_NODE = (
+    "i.ino, i.kind, i.mode, i.uid, i.gid, CASE i.kind WHEN 'symlink' THEN length(CAST(i.target AS BLOB)) ELSE i.size END, "
+    "i.nlink, i.atime_ns, i.mtime_ns, i.ctime_ns, i.device_number"
+)
+_BY_INO = f"SELECT {_NODE} FROM inode i WHERE i.ino = ?"
+_BY_NAME = f"SELECT {_NODE} FROM entry e CROSS JOIN inode i ON i.ino = e.ino WHERE e.parent = ? AND e.name = ?"
+_PAGE = (
+    f"SELECT e.seq, e.name, {_NODE} FROM entry e INDEXED BY entry_by_parent CROSS JOIN inode i ON i.ino = e.ino "
+    "WHERE e.parent = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
+)
+
+
+class NodeReader:
+    def __init__(self, database: Database) -> None:
+        self._execute = database.sql.execute
+
+    def node(self, ino: int) -> Node | None:
+        row = self._execute(_BY_INO, (ino,)).fetchone()
+        return None if row is None else _node(*row)
+
+    def child(self, parent: int, name: str) -> Node | None:
+        row = self._execute(_BY_NAME, (parent, name)).fetchone()
+        return None if row is None else _node(*row)
+
+    def page(self, directory: int, after_cookie: int, limit: int) -> list[Listed]:
+        """Entries of a folder in the order in which they were made, beginning after a cookie (0: from the first)."""
+        rows = self._execute(_PAGE, (directory, after_cookie, limit)).fetchall()
+        return [Listed(cookie, name, _node(*node)) for cookie, name, *node in rows]
+
+    def count_inodes(self) -> int:
+        count: int = self._execute("SELECT count(*) FROM identity").fetchone()[0]
+        return count
+
+
+def _node(
+    ino: int,
+    kind: str,
+    mode: int,
+    uid: int | None,
+    gid: int | None,
+    size: int,
+    nlink: int,
+    atime_ns: int,
+    mtime_ns: int,
+    ctime_ns: int,
+    device_number: Any,
+) -> Node:
+    return Node(ino, KINDS[kind], mode, uid, gid, size, nlink, atime_ns, mtime_ns, ctime_ns, device_number or 0)
