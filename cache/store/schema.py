@@ -65,6 +65,7 @@ CREATE TABLE inode (
     rev INTEGER NOT NULL DEFAULT 0,
     content_rev INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX inode_by_sha256 ON inode (sha256) WHERE sha256 IS NOT NULL;  -- equal content reuses a manifest
 
 -- Shadow of an inode: the base of its attributes and content. known = 0: the service does not have it (the other columns
 -- then mean nothing). kind, target and device number never change.

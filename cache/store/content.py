@@ -1,0 +1,306 @@
+"""Rows about contents: drafts, manifests, known chunks, pins. SQL only; what the rows mean is in `schema`.
+
+Synchronous. Methods that write make a transaction of their own, or join the one they stand in. The bytes of large drafts,
+the chunk cache and the service are unknown here; so is which files are open.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cache.store.database import Database
+from remote.manifest import ChunkRef, Encoding, Split
+
+_SPLIT = struct.Struct("<III")
+_DRAFT = "id, ino, sealed, size, floor, extents, data, changed_ns, manifest_id, sha256, complete, error"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRow:
+    id: int
+    ino: int
+    sealed: bool
+    size: int
+    floor: int
+    extents: bytes
+    data: bytes | None
+    changed_ns: int
+    manifest_id: bytes | None
+    sha256: bytes | None
+    complete: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRow:
+    """The content beneath the drafts of a file, and the row's size as stat shows it."""
+
+    manifest_id: bytes | None
+    manifest_size: int
+    sha256: bytes | None
+    split: Split | None
+    size: int
+    nlink: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A file with a draft whose objects are not all on the service."""
+
+    ino: int
+    size: int
+    error: str | None
+
+
+class ContentStore:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._execute = database.sql.execute
+        self._executemany = database.sql.executemany
+
+    # ---------------------------------------------------------------------------------------------------------- drafts
+
+    def drafts(self, ino: int) -> list[DraftRow]:
+        """From the lowest to the topmost."""
+        rows = self._execute(f"SELECT {_DRAFT} FROM draft WHERE ino = ? ORDER BY id", (ino,))
+        return [_draft_row(row) for row in rows]
+
+    def draft(self, draft: int) -> DraftRow | None:
+        row = self._execute(f"SELECT {_DRAFT} FROM draft WHERE id = ?", (draft,)).fetchone()
+        return None if row is None else _draft_row(row)
+
+    def has_drafts(self, ino: int) -> bool:
+        return self._execute("SELECT 1 FROM draft WHERE ino = ? LIMIT 1", (ino,)).fetchone() is not None
+
+    def draft_ids(self) -> set[int]:
+        return {row[0] for row in self._execute("SELECT id FROM draft")}
+
+    def add_draft(self, ino: int, size: int, floor: int, extents: bytes, data: bytes | None, changed_ns: int) -> int:
+        with self.database.transaction():
+            made = self._execute(
+                "INSERT INTO draft (ino, size, floor, extents, data, changed_ns) VALUES (?, ?, ?, ?, ?, ?)",
+                (ino, size, floor, extents, data, changed_ns),
+            ).lastrowid
+        assert made is not None
+        return made
+
+    def save_draft(self, draft: int, size: int, floor: int, extents: bytes, data: bytes | None, changed_ns: int) -> None:
+        with self.database.transaction():
+            self._execute(
+                "UPDATE draft SET size = ?, floor = ?, extents = ?, data = ?, changed_ns = ? WHERE id = ?",
+                (size, floor, extents, data, changed_ns, draft),
+            )
+
+    def set_size(self, ino: int, size: int) -> None:
+        """The size as stat shows it. It has no base: the service knows the size of contents, not of drafts."""
+        with self.database.transaction():
+            self._execute("UPDATE inode SET size = ? WHERE ino = ?", (size, ino))
+
+    def seal(self, drafts: Sequence[int]) -> None:
+        with self.database.transaction():
+            self._executemany("UPDATE draft SET sealed = 1 WHERE id = ?", [(draft,) for draft in drafts])
+
+    def unseal(self, draft: int) -> None:
+        """Its upload is off: writes may go on in it, and what was computed of it says nothing any more."""
+        with self.database.transaction():
+            self._execute(
+                "UPDATE draft SET sealed = 0, complete = 0, manifest_id = NULL, sha256 = NULL WHERE id = ?",
+                (draft,),
+            )
+
+    def complete(self, draft: int, manifest_id: bytes, manifest: bytes, sha256: bytes | None) -> bool:
+        """The service holds every object of this manifest. False if the draft is gone meanwhile."""
+        with self.database.transaction():
+            self._execute("INSERT OR IGNORE INTO manifest VALUES (?, ?)", (manifest_id, manifest))
+            changed = self._execute(
+                "UPDATE draft SET manifest_id = ?, sha256 = ?, complete = 1, error = NULL WHERE id = ? AND sealed",
+                (manifest_id, sha256, draft),
+            )
+        return changed.rowcount == 1
+
+    def incomplete(self, ino: int) -> None:
+        """The service misses objects that it was thought to hold: the sealed drafts of this file must go up again."""
+        with self.database.transaction():
+            self._execute("UPDATE draft SET complete = 0 WHERE ino = ?", (ino,))
+
+    def set_error(self, ino: int, error: str | None) -> None:
+        with self.database.transaction():
+            self._execute("UPDATE draft SET error = ?1 WHERE ino = ?2 AND error IS NOT ?1", (error, ino))
+
+    def drop_draft(self, draft: int) -> None:
+        with self.database.transaction():
+            self._execute("DELETE FROM draft WHERE id = ?", (draft,))
+
+    def drop_drafts(self, ino: int) -> list[int]:
+        """Drop all drafts of a file; their ids, whose files may be unlinked after the transaction."""
+        with self.database.transaction():
+            ids = [row[0] for row in self._execute("SELECT id FROM draft WHERE ino = ?", (ino,))]
+            self._execute("DELETE FROM draft WHERE ino = ?", (ino,))
+        return ids
+
+    def move_drafts(self, from_ino: int, to_ino: int) -> None:
+        """The drafts of one file become those of another (a conflicted copy)."""
+        with self.database.transaction():
+            self._execute("UPDATE draft SET ino = ? WHERE ino = ?", (to_ino, from_ino))
+
+    def acknowledge(self, ino: int, draft: int | None, manifest_id: bytes, size: int, sha256: bytes | None) -> list[int]:
+        """The service has this content: the file's drafts up to `draft` are dropped, and it lies beneath what stays.
+
+        Stands in the transaction that records the answer; the ids that are returned are to be unlinked after it
+        (`Files.acknowledged`). The base of the inode is the tree store's business, and set by the caller.
+        """
+        if draft is None:
+            return []
+        with self.database.transaction():
+            ids = [row[0] for row in self._execute("SELECT id FROM draft WHERE ino = ? AND id <= ?", (ino, draft))]
+            self._execute("DELETE FROM draft WHERE ino = ? AND id <= ?", (ino, draft))
+            self._execute(
+                "UPDATE inode SET manifest_id = ?, manifest_size = ?, sha256 = ? WHERE ino = ?",
+                (manifest_id, size, sha256, ino),
+            )
+        return ids
+
+    def is_outstanding(self, ino: int) -> bool:
+        """Whether a commit that is not answered yet sends a content of this file."""
+        return self._execute("SELECT 1 FROM outstanding_content WHERE ino = ?", (ino,)).fetchone() is not None
+
+    def waiting(self) -> list[Waiting]:
+        """Files with drafts that are not complete on the service, whether sealed or not."""
+        rows = self._execute("SELECT ino, max(size), max(error) FROM draft WHERE NOT complete GROUP BY ino")
+        return [Waiting(*row) for row in rows]
+
+    def nameless_with_drafts(self) -> list[int]:
+        """Files that were deleted here while they had drafts, and of which no outstanding commit speaks."""
+        rows = self._execute(
+            "SELECT DISTINCT d.ino FROM draft d JOIN inode i ON i.ino = d.ino WHERE i.nlink = 0 "
+            "AND NOT EXISTS (SELECT 1 FROM outstanding_content o WHERE o.ino = d.ino)"
+        )
+        return [row[0] for row in rows]
+
+    # -------------------------------------------------------------------------------------------------------- contents
+
+    def content(self, ino: int) -> ContentRow | None:
+        row = self._execute(
+            "SELECT manifest_id, manifest_size, sha256, split, size, nlink FROM inode WHERE ino = ? AND kind = 'file'", (ino,)
+        ).fetchone()
+        if row is None:
+            return None
+        return ContentRow(row[0], row[1], row[2], None if row[3] is None else Split(*_SPLIT.unpack(row[3])), row[4], row[5])
+
+    def space_id(self, space: int) -> bytes:
+        id_: bytes = self._execute("SELECT id FROM space WHERE number = ?", (space,)).fetchone()[0]
+        return id_
+
+    def manifest(self, manifest_id: bytes) -> bytes | None:
+        row = self._execute("SELECT data FROM manifest WHERE id = ?", (manifest_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def put_manifests(self, manifests: Iterable[tuple[bytes, bytes]]) -> None:
+        with self.database.transaction():
+            self._executemany("INSERT OR IGNORE INTO manifest VALUES (?, ?)", manifests)
+
+    def manifest_of_content(self, space: int, sha256: bytes, size: int) -> bytes | None:
+        """The id of a manifest that some file of this space has for the content with this hash, if it is here."""
+        row = self._execute(
+            "SELECT i.manifest_id FROM inode i JOIN identity d ON d.ino = i.ino JOIN manifest m ON m.id = i.manifest_id "
+            "WHERE i.sha256 = ? AND i.manifest_size = ? AND d.space = ? LIMIT 1",
+            (sha256, size, space),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def siblings_without_manifest(self, ino: int, limit: int) -> list[tuple[bytes, bytes]]:
+        """(inode id, manifest id) of files beside this one whose manifests are not here."""
+        return self._execute(
+            "SELECT DISTINCT d.id, i.manifest_id FROM entry own JOIN entry e ON e.parent = own.parent "
+            "JOIN inode i ON i.ino = e.ino JOIN identity d ON d.ino = i.ino LEFT JOIN manifest m ON m.id = i.manifest_id "
+            "WHERE own.ino = ? AND i.manifest_id IS NOT NULL AND m.id IS NULL AND i.ino <> own.ino LIMIT ?",
+            (ino, limit),
+        ).fetchall()
+
+    def drop_unused_manifests(self) -> int:
+        """Forget manifests that no row speaks of. Not to be called while a page is being staged."""
+        with self.database.transaction():
+            return self._execute(
+                "DELETE FROM manifest WHERE NOT EXISTS (SELECT 1 FROM inode i WHERE i.manifest_id = manifest.id) "
+                "AND id NOT IN (SELECT manifest_id FROM inode_base WHERE manifest_id IS NOT NULL) "
+                "AND id NOT IN (SELECT manifest_id FROM staged_inode WHERE manifest_id IS NOT NULL) "
+                "AND id NOT IN (SELECT manifest_id FROM draft WHERE manifest_id IS NOT NULL) "
+                "AND id NOT IN (SELECT manifest_id FROM outstanding_content)"
+            ).rowcount
+
+    # ---------------------------------------------------------------------------------------------------- known chunks
+
+    def known_chunk(self, space: int, plain_sha256: bytes) -> ChunkRef | None:
+        row = self._execute(
+            "SELECT object_id, plain_length, stored_length, encoding, start, length FROM known_chunk "
+            "WHERE space = ? AND plain_sha256 = ?",
+            (space, plain_sha256),
+        ).fetchone()
+        return None if row is None else ChunkRef(row[0], row[1], row[2], Encoding(row[3]), row[4], row[5])
+
+    def remember_chunks(self, space: int, chunks: Iterable[tuple[bytes, ChunkRef]]) -> None:
+        """(plaintext SHA-256, where it is) of chunks that the service holds."""
+        with self.database.transaction():
+            self._executemany(
+                "INSERT OR REPLACE INTO known_chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (space, sha256, ref.object_id, ref.plain_length, ref.stored_length, ref.encoding, ref.start, ref.length)
+                    for sha256, ref in chunks
+                ],
+            )
+
+    def forget_objects(self, space: int, object_ids: Iterable[bytes]) -> None:
+        """The service does not hold these after all."""
+        with self.database.transaction():
+            for object_id in object_ids:
+                self._execute("DELETE FROM known_chunk WHERE space = ? AND object_id = ?", (space, object_id))
+
+    # ------------------------------------------------------------------------------------------------------------ pins
+
+    def pin(self, ino: int) -> None:
+        with self.database.transaction():
+            self._execute("INSERT OR IGNORE INTO pin VALUES (?)", (ino,))
+
+    def unpin(self, ino: int) -> bool:
+        with self.database.transaction():
+            return self._execute("DELETE FROM pin WHERE ino = ?", (ino,)).rowcount == 1
+
+    def pins(self) -> list[int]:
+        return [row[0] for row in self._execute("SELECT ino FROM pin")]
+
+    def is_pinned(self, ino: int) -> bool:
+        """Whether the inode or a folder above it is pinned."""
+        if self._execute("SELECT 1 FROM pin LIMIT 1").fetchone() is None:
+            return False
+        return (
+            self._execute(
+                "WITH RECURSIVE above (ino) AS (VALUES (?) UNION SELECT e.parent FROM entry e JOIN above ON e.ino = above.ino) "
+                "SELECT 1 FROM above JOIN pin ON pin.ino = above.ino LIMIT 1",
+                (ino,),
+            ).fetchone()
+            is not None
+        )
+
+    def files_beneath(self, ino: int) -> list[int]:
+        """Files below a folder, or the file itself."""
+        return [row[0] for row in self._execute(_FILES_BENEATH.format(roots="VALUES (?)"), (ino,))]
+
+    def pinned_files(self) -> list[int]:
+        return [row[0] for row in self._execute(_FILES_BENEATH.format(roots="SELECT ino FROM pin"))]
+
+
+_FILES_BENEATH = (
+    "WITH RECURSIVE beneath (ino) AS ({roots} UNION SELECT e.ino FROM entry e JOIN beneath ON e.parent = beneath.ino) "
+    "SELECT i.ino FROM beneath JOIN inode i ON i.ino = beneath.ino WHERE i.kind = 'file' AND i.nlink > 0"
+)
+
+
+def pack_split(split: Split) -> bytes:
+    return _SPLIT.pack(split.minimum, split.average, split.maximum)
+
+
+def _draft_row(row: tuple[object, ...]) -> DraftRow:
+    id_, ino, sealed, size, floor, extents, data, changed_ns, manifest_id, sha256, complete, error = row
+    return DraftRow(id_, ino, bool(sealed), size, floor, extents, data, changed_ns, manifest_id, sha256, bool(complete), error)  # type: ignore[arg-type]
