@@ -1,0 +1,311 @@
+"""`aloft register`, `login`, `logout`, `whoami` and `devices`: the account, and this home's place in it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from fs.cli.output import ExitCode, JsonOption, emit, fail, note
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+    from rich.table import Table
+
+    from fs.session import Session
+    from remote.credentials import Credentials
+    from remote.http import HttpService
+    from remote.protocol import AccountInfo, Device, DeviceList
+
+    M = TypeVar("M", bound=BaseModel)
+
+PASSWORD_VARIABLE = "ALOFT_PASSWORD"
+PANEL = "Account"
+
+Server = Annotated[str | None, typer.Option("--server", metavar="URL", help="Address of the service.", show_default=False)]
+Email = Annotated[str | None, typer.Option("--email", metavar="E", help="The account's e-mail address.", show_default=False)]
+DeviceName = Annotated[str | None, typer.Option("--device", metavar="NAME", help="This device's name [default: the host's].")]
+CertificateAuthority = Annotated[Path | None, typer.Option("--ca", metavar="F", help="PEM file of an authority to trust, too.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Allow http:// to other machines: everybody can listen.")]
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("register", rich_help_panel=PANEL)(register)
+    app.command("login", rich_help_panel=PANEL)(login)
+    app.command("logout", rich_help_panel=PANEL)(logout)
+    app.command("whoami", rich_help_panel=PANEL)(whoami)
+    devices = typer.Typer(help="List the devices of the account, or remove one.", invoke_without_command=True)
+    devices.callback()(list_devices_by_default)
+    devices.command("list")(list_devices)
+    devices.command("remove")(remove_device)
+    app.add_typer(devices, name="devices", rich_help_panel=PANEL)
+
+
+# ------------------------------------------------------------------------------------------------------ register, log in
+
+
+def register(
+    server: Server = None,
+    email: Email = None,
+    name: Annotated[str, typer.Option("--name", metavar="N", help="Your name, as others see it.")] = "",
+    device: DeviceName = None,
+    invitation: Annotated[str | None, typer.Option("--invitation", metavar="CODE", help="If the service asks for one.")] = None,
+    ca: CertificateAuthority = None,
+    insecure: Insecure = False,
+    password_stdin: PasswordStdin = False,
+    json: JsonOption = False,
+) -> None:
+    """Create an account and log this device in.
+
+    The password is asked for twice, or read from stdin (--password-stdin) or $ALOFT_PASSWORD.
+    """
+    import trio
+
+    from remote.accounts import Accounts
+    from remote.endpoint import Endpoint
+    from remote.problems import AlreadyExists
+    from remote.protocol import RegisterRequest
+
+    endpoint = Endpoint.parse(_needed(server, "--server URL"), ca=ca, insecure=insecure)
+    email = _needed(email, "--email E")
+    session = _session()
+    password = _password(password_stdin, confirm=True)
+    request = _checked(RegisterRequest, email=email, password=password, name=name, invitation=invitation)
+    try:
+        credentials = trio.run(session.register, Accounts(endpoint), request, _device_name(device))
+    except AlreadyExists as error:
+        fail(f"{str(error).rstrip('.')}: run `aloft login --server {endpoint.url} --email {email}`", error="exists")
+    emit(_identity(credentials), f"Welcome, {email}. This device is {credentials.device.name}. Next: aloft mount ~/Aloft", json)
+
+
+def login(
+    server: Server = None,
+    email: Email = None,
+    device: DeviceName = None,
+    replace: Annotated[
+        str | None, typer.Option("--replace", metavar="ID", help="Log this device out if all slots are taken.")
+    ] = None,
+    ca: CertificateAuthority = None,
+    insecure: Insecure = False,
+    password_stdin: PasswordStdin = False,
+    json: JsonOption = False,
+) -> None:
+    """Log this device in. From the same home it is the same device as before.
+
+    The password is asked for, or read from stdin (--password-stdin) or $ALOFT_PASSWORD. Without --server and --email, as
+    last time.
+    """
+    import trio
+
+    from remote.accounts import Accounts
+    from remote.endpoint import Endpoint
+    from remote.protocol import LoginRequest
+
+    session = _session()
+    if server is None or email is None:
+        last = session.last()
+        if last is not None and server is None:
+            server, ca, insecure = last.server, ca or (Path(last.ca) if last.ca else None), insecure or last.insecure
+        email = last.account.email if last is not None and email is None else email
+    endpoint = Endpoint.parse(_needed(server, "--server URL"), ca=ca, insecure=insecure)
+    email = _needed(email, "--email E")
+    if replace is not None and not _is_id_prefix(replace):
+        fail(
+            f"{replace} is not a device's id; `aloft login` without --replace lists them when all slots are taken", ExitCode.USAGE
+        )
+    password = _password(password_stdin, confirm=False)
+    _checked(LoginRequest, email=email, password=password, device={"installation": bytes(16), "name": _device_name(device)})
+    run = functools.partial(session.log_in, Accounts(endpoint), email, password, _device_name(device), replace)
+    credentials = trio.run(run)
+    emit(_identity(credentials), f"Logged in as {credentials.account.email}, device {credentials.device.name}.", json)
+
+
+def logout(
+    keep_drafts: Annotated[
+        bool, typer.Option("--keep-drafts", help="Leave changes that are only here until you log in again.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Log this device out and free its slot. Refused while changes exist only here."""
+    import trio
+
+    from fs.session import UnpushedChanges
+
+    try:
+        done = trio.run(functools.partial(_session().log_out, keep_drafts=keep_drafts))
+    except UnpushedChanges as error:
+        fail(str(error), ExitCode.NOT_SAFE, unpushed_changes=error.count)
+    if not done.told:
+        note("aloft: the service could not be told: remove this device with `aloft devices remove` from another one")
+    text = f"Logged out {done.email}." + (
+        f" {done.kept_changes} changes wait here for your next login." if done.kept_changes else ""
+    )
+    emit({"email": done.email, "service_told": done.told, "unpushed_changes": done.kept_changes}, text, json)
+
+
+# ------------------------------------------------------------------------------------------------------ whoami, devices
+
+
+def whoami(json: JsonOption = False) -> None:
+    """Say who is logged in here. Exits with 0 only if the service agrees (4: not logged in; 5: cannot ask it)."""
+    import trio
+
+    from remote.api import Transient
+
+    credentials = _session().credentials()
+
+    async def ask() -> AccountInfo:
+        async with _service() as service:
+            return await service.account()
+
+    try:
+        info = trio.run(ask)
+    except Transient as error:
+        fail(
+            f"logged in as {credentials.account.email} when the service was last reached; now {error}",
+            ExitCode.UNREACHABLE,
+            **_identity(credentials),
+        )
+    data = _identity(credentials) | {
+        "email": info.account.email,
+        "quota_bytes": info.quota_bytes,
+        "used_bytes": info.used_bytes,
+        "traffic": info.traffic.model_dump() if info.traffic is not None else None,
+    }
+    emit(data, f"{info.account.email} on {credentials.server}, device {info.device.name}", json)
+
+
+def list_devices_by_default(context: typer.Context, json: JsonOption = False) -> None:
+    if context.invoked_subcommand is None:
+        list_devices(json)
+
+
+def list_devices(json: JsonOption = False) -> None:
+    """List the devices of the account."""
+    devices = _ask_devices()
+    data = {"devices": [_device(device) for device in devices.devices], "limit": devices.limit}
+    emit(data, functools.partial(_table, devices), json)
+
+
+def remove_device(
+    device: Annotated[str, typer.Argument(metavar="ID", help="The device's id, or its beginning, as listed.")],
+    json: JsonOption = False,
+) -> None:
+    """Log another device out and free its slot. What it had not sent yet stays there."""
+    import trio
+
+    found = [known for known in _ask_devices().devices if _is_id_prefix(device) and known.id.hex().startswith(device.lower())]
+    if len(found) != 1:
+        fail(f"{'no device has' if not found else 'several devices have'} the id {device}: see `aloft devices`")
+    if found[0].current:
+        fail("that is this device: run `aloft logout` instead")
+
+    async def remove() -> None:
+        async with _service() as service:
+            await service.remove_device(found[0].id)
+
+    trio.run(remove)
+    emit({"removed": _device(found[0])}, f"Removed {found[0].name}.", json)
+
+
+def _ask_devices() -> DeviceList:
+    import trio
+
+    async def ask() -> DeviceList:
+        async with _service() as service:
+            return await service.devices()
+
+    return trio.run(ask)
+
+
+def _table(devices: DeviceList) -> Table:
+    from datetime import datetime
+
+    from rich.table import Table
+
+    table = Table("id", "name", "last seen", "", title=f"{len(devices.devices)} of {devices.limit} devices", title_justify="left")
+    for device in devices.devices:
+        seen = datetime.fromtimestamp(device.last_seen_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(device.id.hex()[:12], device.name, seen, "this one" if device.current else "")
+    return table
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return device.model_dump(include={"id", "name", "created_ns", "last_seen_ns", "current"})
+
+
+def _identity(credentials: Credentials) -> dict[str, Any]:
+    return {
+        "email": credentials.account.email,
+        "account": credentials.account.id,
+        "space": credentials.account.space,
+        "device": {"id": credentials.device.id, "name": credentials.device.name},
+        "server": credentials.server,
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- common
+
+
+def _session() -> Session:
+    from fs.home import open_home
+    from fs.session import Session
+
+    return Session(open_home())
+
+
+def _service() -> HttpService:
+    from fs.home import open_home
+    from remote.credentials import CredentialStore
+    from remote.http import open_service
+
+    return open_service(CredentialStore(open_home().credentials))
+
+
+def _needed(value: str | None, option: str) -> str:
+    if not value:
+        fail(f"give {option}", ExitCode.USAGE)
+    return value
+
+
+def _device_name(chosen: str | None) -> str:
+    return (chosen or socket.gethostname() or "device")[:100]
+
+
+def _is_id_prefix(text: str) -> bool:
+    return 0 < len(text) <= 32 and all(character in "0123456789abcdef" for character in text.lower())
+
+
+def _password(from_stdin: bool, *, confirm: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    given = os.environ.get(PASSWORD_VARIABLE)
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        fail(f"no password: give --password-stdin, or set ${PASSWORD_VARIABLE}, or run this in a terminal", ExitCode.USAGE)
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+def _checked(model: type[M], **fields: Any) -> M:
+    """A request for the service, or the usage error that says which option is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    """Says what is wrong, and never what was typed: it may be a password."""
+    detail = error.errors(include_input=False, include_url=False)[0]
+    where = " ".join(str(part) for part in detail["loc"])
+    what = "is not an e-mail address" if where == "email" else detail["msg"].replace("String should", "should")
+    fail(f"the {where} {what}", ExitCode.USAGE)
