@@ -29,7 +29,7 @@ PANEL = "Account"
 
 Server = Annotated[str | None, typer.Option("--server", metavar="URL", help="Address of the service.", show_default=False)]
 Email = Annotated[str | None, typer.Option("--email", metavar="E", help="The account's e-mail address.", show_default=False)]
-DeviceName = Annotated[str | None, typer.Option("--device", metavar="NAME", help="This device's name [default: the host's].")]
+DeviceName = Annotated[str | None, typer.Option("--device", metavar="NAME", help="This device's name (default: the host's).")]
 CertificateAuthority = Annotated[Path | None, typer.Option("--ca", metavar="F", help="PEM file of an authority to trust, too.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Allow http:// to other machines: everybody can listen.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
@@ -98,8 +98,9 @@ def login(
 ) -> None:
     """Log this device in. From the same home it is the same device as before.
 
-    The password is asked for, or read from stdin (--password-stdin) or $ALOFT_PASSWORD. Without --server and --email, as
-    last time.
+    The password is asked for, or read from stdin (--password-stdin) or $ALOFT_PASSWORD.
+
+    Without --server and --email they are those of last time.
     """
     import trio
 
@@ -135,18 +136,15 @@ def logout(
     """Log this device out and free its slot. Refused while changes exist only here."""
     import trio
 
-    from fs.session import UnpushedChanges
-
-    try:
-        done = trio.run(functools.partial(_session().log_out, keep_drafts=keep_drafts))
-    except UnpushedChanges as error:
-        fail(str(error), ExitCode.NOT_SAFE, unpushed_changes=error.count)
+    done = trio.run(functools.partial(_session().log_out, keep_drafts=keep_drafts))
     if not done.told:
         note("aloft: the service could not be told: remove this device with `aloft devices remove` from another one")
-    text = f"Logged out {done.email}." + (
-        f" {done.kept_changes} changes wait here for your next login." if done.kept_changes else ""
+    kept = f" Changes that wait here for your next login: {done.kept_changes}." if done.kept_changes else ""
+    emit(
+        {"email": done.email, "service_told": done.told, "unpushed_changes": done.kept_changes},
+        f"Logged out {done.email}.{kept}",
+        json,
     )
-    emit({"email": done.email, "service_told": done.told, "unpushed_changes": done.kept_changes}, text, json)
 
 
 # ------------------------------------------------------------------------------------------------------ whoami, devices

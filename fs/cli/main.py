@@ -20,10 +20,11 @@ COMMAND_MODULES = (accounts, serve, version)
 
 _HELP = """A cloud drive that is a folder.
 
-[bold]Begin:[/bold] aloft register --server URL --email E, then aloft mount ~/Aloft. All state is in $ALOFT_HOME (default: the platform's
-data folder); two homes are two devices.
+[bold]To begin:[/bold] aloft register --server URL --email E, then aloft mount ~/Aloft
+
+All state of one client is in $ALOFT_HOME (default: the platform's data folder). Two homes are two devices.
 """
-_EPILOG = "[bold]Exit codes:[/bold] " + "; ".join(f"{int(code)} {text}" for code, text in EXIT_CODES.items()) + "."
+_EPILOG = "\n\n".join(["[bold]Exit codes:[/bold]", *(f"{int(code)}  {text}" for code, text in EXIT_CODES.items())])
 
 
 def build_app() -> typer.Typer:
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has gone; Python would complain about that once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.FAILED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - `report` raises again what nobody expected
         return report(_innermost(error), json=json)
     return result if isinstance(result, int) else int(ExitCode.OK)
 

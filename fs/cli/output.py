@@ -122,8 +122,11 @@ def describe(error: Exception) -> Reported:
     if remote is not None:
         return remote
     from fs.home import HomeError
+    from fs.session import SessionRefused, UnpushedChanges
 
-    if isinstance(error, HomeError):
+    if isinstance(error, UnpushedChanges):
+        return Reported(str(error), ExitCode.NOT_SAFE, {"unpushed_changes": error.count})
+    if isinstance(error, HomeError | SessionRefused):
         return Reported(str(error), ExitCode.FAILED)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -23,8 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="Database, objects and keys [default: in the platform's data folder]."),
+        Path | None, typer.Option("--data", metavar="DIR", help="All state (default: in the platform's data folder).")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8427,
