@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from cache.clock import Clock, Randomness
 from cache.errors import (
@@ -28,11 +27,12 @@ from cache.errors import (
 )
 from cache.home import HomePaths
 from cache.model import AttributeUpdate, Listed, Node, RenameMode, Usage
+from cache.store.content import ContentStore, pack_split
 from cache.store.database import Database
 from cache.store.nodes import NodeReader
 from cache.store.schema import ROOT
 from cache.store.tree import InodeRow, TreeStore, count_unpushed, decode_xattrs, encode_xattrs
-from remote.manifest import Manifest, manifest_id
+from remote.manifest import Manifest, decode_manifest, manifest_id
 from remote.names import MAX_NAME_BYTES, BadName, check_name
 from remote.protocol import INODE_ID_BYTES, MAX_XATTR_BYTES, Kind
 
@@ -67,6 +67,7 @@ class Replica:
         self._database = database
         self._tree = tree
         self._nodes = NodeReader(database)
+        self._contents = ContentStore(database)
         self._clock = clock
         self._randomness = randomness
         self._transaction = database.transaction()
@@ -167,10 +168,9 @@ class Replica:
             if folder.mode & _SETGID:
                 gid = folder.gid
                 mode |= _SETGID if kind is Kind.DIRECTORY else 0
-            content: dict[str, Any] = {}
-            if kind is Kind.FILE and published:
-                self._tree.keep_manifest(EMPTY_MANIFEST_ID, EMPTY_MANIFEST)
-                content = {"manifest_id": EMPTY_MANIFEST_ID, "sha256": EMPTY_SHA256}
+            empty = kind is Kind.FILE and published
+            if empty:
+                self._contents.put_manifests([(EMPTY_MANIFEST_ID, EMPTY_MANIFEST)])
             space = self._space_of_folder(parent)
             ino = self._tree.insert_inode(
                 self._randomness.bytes(INODE_ID_BYTES),
@@ -180,11 +180,12 @@ class Replica:
                 uid=uid,
                 gid=gid,
                 now_ns=now,
+                name=(parent, name),
                 target=target,
                 device_number=device_number if kind in (Kind.CHARACTER, Kind.BLOCK) else None,
-                **content,
+                manifest_id=EMPTY_MANIFEST_ID if empty else None,
+                sha256=EMPTY_SHA256 if empty else None,
             )
-            self._tree.put_entry(parent, name, ino)
             self._tree.touch(parent, now)
             node = self.node(ino)
         self.on_local_change(space)
@@ -306,10 +307,20 @@ class Replica:
         elif moved.kind is Kind.DIRECTORY:
             raise NotADirectory("a file has that name")
         if moved.kind is other.kind is Kind.FILE and moved.split is None:
-            split = self._tree.split_of(other)
+            split = self._split_of(other)
             if split is not None:  # saved anew and renamed over the old: cut it like the old, so that the chunks meet
                 self._tree.update_inode(moved.ino, split=split)
         self._tree.set_ctime(target, now)
+
+    def _split_of(self, row: InodeRow) -> bytes | None:
+        """The split to keep for a file: its own, or that of its content."""
+        if row.split is not None or row.manifest_id is None:
+            return row.split
+        encoded = self._contents.manifest(row.manifest_id)
+        if encoded is None:
+            return None
+        split = decode_manifest(encoded).split
+        return pack_split(split) if split.average else None
 
     def _refuse_loop(self, folder: int, new_parent: int) -> None:
         above: int | None = new_parent

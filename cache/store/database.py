@@ -24,6 +24,9 @@ from cache.errors import DiskFull
 from cache.store import schema
 
 _CACHED_STATEMENTS = 1024
+_PAGE_BYTES = 2048
+"""A transaction writes each page that it changed to the WAL, whole: smaller pages make a create or a rename cheaper, larger
+ones the drafts of small files."""
 _PAGE_CACHE_KIB = 24 * 1024
 _QUICK_CHECK_MAX = 32 * 2**20
 """Files up to this size are checked whole when opened; larger ones by `check_integrity` in a thread, after the start."""
@@ -192,6 +195,7 @@ def _create(path: Path) -> None:
     new.unlink(missing_ok=True)
     sql = sqlite3.connect(new, isolation_level=None)
     try:
+        sql.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         sql.executescript(f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;")
     except sqlite3.OperationalError as error:
         if is_disk_full(error):

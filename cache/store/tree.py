@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-import struct
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any
 
 from cache.store.database import Database
 from cache.store.schema import ROOT
-from remote.manifest import decode_manifest
 from remote.protocol import Kind
 
 KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
@@ -80,8 +78,6 @@ class DirtyEntry:
     local: int | None
     rev: int
 
-
-_SPLIT = struct.Struct("<III")
 
 _INODE = (
     "ino, kind, mode, uid, gid, mtime_ns, ctime_ns, atime_ns, nlink, size, target, device_number, xattrs, "
@@ -206,6 +202,7 @@ class TreeStore:
         uid: int | None,
         gid: int | None,
         now_ns: int,
+        name: tuple[int, str] | None = None,
         mtime_ns: int | None = None,
         size: int = 0,
         target: str | None = None,
@@ -216,19 +213,32 @@ class TreeStore:
         sha256: bytes | None = None,
         split: bytes | None = None,
     ) -> int:
-        """A new inode that the service does not have. It has no name yet; give it one with `put_entry`."""
+        """A new inode that the service does not have.
+
+        `name`: (parent, name) that it gets here; nothing may be there. Without one, give it a name with `put_entry`.
+        """
         ino = self._execute("INSERT INTO identity (id, space) VALUES (?, ?)", (id_, space)).lastrowid
         assert ino is not None
         mtime = now_ns if mtime_ns is None else mtime_ns
+        nlink = 0 if name is None else 2 if kind is Kind.DIRECTORY else 1
         self._execute(
-            f"INSERT INTO inode ({_INODE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
+            f"INSERT INTO inode ({_INODE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
             (
-                *(ino, kind.value, mode, uid, gid, mtime, now_ns, now_ns, size, target, device_number, xattrs),
+                *(ino, kind.value, mode, uid, gid, mtime, now_ns, now_ns, nlink, size, target, device_number, xattrs),
                 *(manifest_id, manifest_size, sha256, split),
             ),
         )
         self._execute("INSERT INTO inode_base (ino, known) VALUES (?, 0)", (ino,))
+        if name is not None:
+            self._insert_entry(*name, ino, kind)
         return ino
+
+    def _insert_entry(self, parent: int, name: str, ino: int, kind: Kind) -> None:
+        # OR IGNORE: the service may hold something under this name that was taken away here.
+        self._execute("INSERT OR IGNORE INTO entry_base VALUES (?, ?, NULL, 0)", (parent, name))
+        self._execute("INSERT INTO entry (parent, name, ino, rev) VALUES (?, ?, ?, 0)", (parent, name, ino))
+        if kind is Kind.DIRECTORY:
+            self._execute("UPDATE inode SET nlink = nlink + 1 WHERE ino = ? AND nlink > 0", (parent,))
 
     def update_inode(self, ino: int, **columns: Any) -> None:
         """Change columns of the local state. `nlink`, `rev` and `content_rev` are not among them."""
@@ -240,19 +250,6 @@ class TreeStore:
         self._execute(f"UPDATE inode SET {assignments} WHERE ino = ?", (*columns.values(), ino))
         if changes_base:
             self._drop_equal_shadow(ino)
-
-    def keep_manifest(self, id_: bytes, encoded: bytes) -> None:
-        self._execute("INSERT OR IGNORE INTO manifest VALUES (?, ?)", (id_, encoded))
-
-    def split_of(self, row: InodeRow) -> bytes | None:
-        """The split to keep for a file: its own, or that of its content."""
-        if row.split is not None or row.manifest_id is None:
-            return row.split
-        found = self._execute("SELECT data FROM manifest WHERE id = ?", (row.manifest_id,)).fetchone()
-        if found is None:
-            return None
-        split = decode_manifest(found[0]).split
-        return _SPLIT.pack(split.minimum, split.average, split.maximum) if split.average else None
 
     def touch(self, ino: int, now_ns: int) -> None:
         """A folder's content changed: its mtime and ctime are now."""
