@@ -1,0 +1,57 @@
+"""What a conflicted copy is called: `report (conflicted copy, laptop, 2026-11-20).odt`. Pure.
+
+The name says whose copy it is and of which day, keeps the extension, so that the file opens with the same application, and
+fits into a directory entry. A copy of a copy does not pile up suffixes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from remote.names import MAX_NAME_BYTES
+
+_SUFFIX = re.compile(r" \(conflicted copy, [^()]*, \d{4}-\d\d-\d\d(?:, \d+)?\)$")
+_EXTENSION = re.compile(r"(?<=[^.])(?:\.tar)?\.[^.\s]+$")
+_EXTENSION_MAX_BYTES = 32
+_OWNER_MAX_BYTES = 60
+_NOT_IN_OWNER = re.compile(r"[()/\x00-\x1f\x7f]+")
+
+
+class CopyNames:
+    """Makes names for the conflicted copies of one device on one day (`day` as YYYY-MM-DD)."""
+
+    def __init__(self, device: str, day: str) -> None:
+        self._owner = _cut(_NOT_IN_OWNER.sub(" ", device).strip(), _OWNER_MAX_BYTES).strip() or "another device"
+        self._day = day
+
+    def free_name(self, name: str, is_folder: bool, taken: Callable[[str], bool]) -> str:
+        """The first name for a copy of `name` that is not `taken`. A folder has no extension to keep."""
+        stem, extension = (name, "") if is_folder else split_extension(name)
+        stem = _SUFFIX.sub("", stem)
+        number = 1
+        while True:
+            count = f", {number}" if number > 1 else ""
+            tail = f" (conflicted copy, {self._owner}, {self._day}{count}){extension}"
+            candidate = _cut(stem, MAX_NAME_BYTES - len(tail.encode())) + tail
+            if not taken(candidate):
+                return candidate
+            number += 1
+
+
+def split_extension(name: str) -> tuple[str, str]:
+    """`name` in two: what may be cut, and the extension with its dot (`.tar.gz` is one; `.profile` has none)."""
+    found = _EXTENSION.search(name)
+    if found is None or len(found.group().encode()) > _EXTENSION_MAX_BYTES:
+        return name, ""
+    return name[: found.start()], found.group()
+
+
+def is_copy_name(name: str) -> bool:
+    """Whether `name` was made here, on whatever device: `aloft status` calls such a file a conflict."""
+    return _SUFFIX.search(split_extension(name)[0]) is not None or _SUFFIX.search(name) is not None
+
+
+def _cut(text: str, size: int) -> str:
+    """The longest beginning of `text` that takes at most `size` bytes and ends between two characters."""
+    return text.encode()[: max(size, 0)].decode(errors="ignore")
