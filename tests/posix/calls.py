@@ -29,6 +29,7 @@ UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
+AT_SYMLINK_FOLLOW = 0x400
 REALTIME_COARSE = 5
 """The clock of file times; Python has no name for it."""
 MAX_PATH = 4096
@@ -56,6 +57,11 @@ def _check(result: int, path: object) -> None:
 
 def rename_with(old: str | Path, new: str | Path, flags: int) -> None:
     _check(_libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), ctypes.c_uint(flags)), old)
+
+
+def link_following(source: Path, target: Path) -> None:
+    """`linkat` with AT_SYMLINK_FOLLOW, which `os.link` does not pass on."""
+    _check(_libc.linkat(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), AT_SYMLINK_FOLLOW), source)
 
 
 class _Timespec(ctypes.Structure):
