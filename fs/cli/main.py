@@ -24,7 +24,7 @@ _HELP = """A cloud drive that is a folder.
 
 All state of one client is in $ALOFT_HOME (default: the platform's data folder). Two homes are two devices.
 """
-_EPILOG = "\n\n".join(["[bold]Exit codes:[/bold]", *(f"{int(code)}  {text}" for code, text in EXIT_CODES.items())])
+_EPILOG = "\n".join(["[bold]Exit codes:[/bold]", *(f"{int(code)}  {text}" for code, text in EXIT_CODES.items())])
 
 
 def build_app() -> typer.Typer:

@@ -40,7 +40,9 @@ def get_link(url: str, body: bytes = BODY, **headers: str) -> Link:
 
 
 def put_link(url: str, body: bytes = BODY) -> Link:
-    return Link(id=hashlib.sha256(body).digest(), method="PUT", url=f"{url}/objects/one?signature=s%2Fcret", headers={"x-sum": "1"})
+    return Link(
+        id=hashlib.sha256(body).digest(), method="PUT", url=f"{url}/objects/one?signature=s%2Fcret", headers={"x-sum": "1"}
+    )
 
 
 async def test_get_returns_the_bytes_and_keeps_the_connection(wire, reply):
