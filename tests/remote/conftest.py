@@ -120,10 +120,21 @@ class WireServer:
 
 
 @pytest.fixture
-def wire() -> Iterator[WireServer]:
-    server = WireServer()
-    yield server
-    server.stop()
+def make_wire() -> Iterator[Callable[..., WireServer]]:
+    servers: list[WireServer] = []
+
+    def make(tls: ssl.SSLContext | None = None) -> WireServer:
+        servers.append(WireServer(tls))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def wire(make_wire: Callable[..., WireServer]) -> WireServer:
+    return make_wire()
 
 
 @pytest.fixture
