@@ -1,0 +1,60 @@
+"""`python -m remote.server --data DIR`: the service, for tests and scripts; people use `aloft serve`.
+
+The first line on stdout is JSON and says where the service listens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from remote.server.app import run
+from remote.server.config import GIB, ServerConfig
+from remote.server.folder import DataFolderError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m remote.server")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8427)
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
+    parser.add_argument("--public-url")
+    parser.add_argument("--registration", choices=("open", "invite", "closed"), default="open")
+    parser.add_argument("--quota", type=int, default=100 * GIB, help="bytes of a new account")
+    parser.add_argument("--max-devices", type=int, default=5)
+    parser.add_argument("--password-memory", type=int, default=64 * 1024, help="of argon2id, in KiB")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = ServerConfig(
+        data=options.data,
+        host=options.host,
+        port=options.port,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        public_url=options.public_url,
+        registration=options.registration,
+        quota_bytes=options.quota,
+        max_devices=options.max_devices,
+        password_memory_kib=options.password_memory,
+    )
+    try:
+        run(config, on_ready=_say_ready)
+    except DataFolderError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _say_ready(url: str) -> None:
+    sys.stdout.write(json.dumps({"url": url}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The service as an application and as a process: wiring, problem documents, the access log, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from os import urandom
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from remote import protocol
+from remote.protocol import ProblemType
+from remote.server.config import ServerConfig
+from remote.server.problems import Refused, invalid_field, problem_response
+from remote.server.routes import accounts, changes, spaces
+from remote.server.service import Service, open_service
+from remote.server.threads import Runner
+
+log = logging.getLogger("aloft.server")
+access_log = logging.getLogger("aloft.access")
+
+STOP_SECONDS = 20
+"""How long requests may go on after the service was told to stop."""
+RETRY_AFTER_SECONDS = 5
+
+
+def create_app(
+    config: ServerConfig,
+    *,
+    clock: Callable[[], int] = time.time_ns,
+    random: Callable[[int], bytes] = urandom,
+    in_thread: Runner | None = None,
+    in_password_thread: Runner | None = None,
+) -> FastAPI:
+    """The service on `config.data`, opened and migrated. `app.state.service.close()` (or the lifespan's end) closes it.
+
+    `DataFolderError` if the folder cannot be used. A test may own the clock (nanoseconds since 1970), randomness and threads.
+    """
+    service = open_service(config, clock=clock, random=random, in_thread=in_thread, in_password_thread=in_password_thread)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(title="Aloft", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for module in (accounts, spaces, changes):
+        app.include_router(module.router)
+    app.add_api_route("/healthz", _health, methods=["GET"], response_class=Response)
+    app.router.routes.append(Mount("/objects", service.objects))
+    app.add_exception_handler(Refused, _on_refused)
+    app.add_exception_handler(RequestValidationError, _on_invalid_query)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(Exception, _on_failure)
+    app.add_middleware(AccessLog)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def run(config: ServerConfig, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `on_ready` gets the address once connections are accepted. `DataFolderError`, `OSError`."""
+    app = create_app(config)
+    service: Service = app.state.service
+    try:
+        server = _Server(_uvicorn_config(app, config), service, on_ready)
+        asyncio.run(server.serve())
+    finally:
+        service.close()
+
+
+def _uvicorn_config(app: FastAPI, config: ServerConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        ssl_certfile=str(config.tls_cert) if config.tls_cert else None,
+        ssl_keyfile=str(config.tls_key) if config.tls_key else None,
+        log_config=None,
+        access_log=False,  # it would write query strings: see AccessLog
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        h11_max_incomplete_event_size=128 * 1024,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, wakes the waiting before it waits for them, and ends quietly on a signal."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[str], None] | None) -> None:
+        super().__init__(config)
+        self._service = service
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self._on_ready is not None and self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            scheme = "https" if self.config.is_ssl else "http"
+            self._on_ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised again: the process ends by returning."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        self._service.wake.close()
+        await super().shutdown(sockets=sockets)
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+async def _on_refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return problem_response(error)
+
+
+async def _on_invalid_query(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(invalid_field(error.errors()[0]))
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    type_ = ProblemType.NOT_FOUND if error.status_code == HTTPStatus.NOT_FOUND else ProblemType.INVALID
+    return problem_response(Refused(type_, HTTPStatus(error.status_code).phrase, status=error.status_code))
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    """A full disk or a lock that is held for too long pass; anything else is a fault of ours."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.OperationalError):
+        log.error("the database failed: %s", error.orig)
+        return problem_response(
+            Refused(ProblemType.UNAVAILABLE, "The database does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS)
+        )
+    return await _on_failure(request, error)
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem_response(Refused(ProblemType.INTERNAL, "This is a fault of the service; its log says more."))
+
+
+# ------------------------------------------------------------------------------------------------------------ the rest
+
+
+async def _health() -> Response:
+    """Whether the service answers."""
+    return Response(b'{"status":"ok"}', media_type="application/json", headers={"cache-control": "no-store"})
+
+
+class AccessLog:
+    """One line for each request: method, path, status, time. Never a query (it holds signatures) and never a header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not access_log.isEnabledFor(logging.INFO):
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            client = scope.get("client")
+            milliseconds = (time.perf_counter() - began) * 1000
+            access_log.info(
+                "%s %s %s %d %.1f ms", client[0] if client else "-", scope["method"], scope["path"], status, milliseconds
+            )
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI, with the protocol's models: routes read and write them past FastAPI, which so does not know them."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=protocol.__doc__)
+        kinds = (protocol.Request, protocol.Answer)
+        models = [
+            each for each in vars(protocol).values() if isinstance(each, type) and issubclass(each, kinds) and each not in kinds
+        ]
+        _, definitions = models_json_schema(
+            [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        )
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(definitions.get("$defs", {}))
+        components["securitySchemes"] = {"access token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        app.openapi_schema = document
+    return app.openapi_schema

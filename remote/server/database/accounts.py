@@ -1,0 +1,116 @@
+"""Statements about accounts, invitations and membership."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from remote.server.database.schema import accounts, inodes, invitations, members, spaces
+
+ROOT_MODE = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    id: bytes
+    email: str
+    email_key: str
+    name: str
+    password_hash: str
+    space: bytes
+    quota_bytes: int
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What an account is in a space."""
+
+    space: bytes
+    owner: bytes
+    role: str
+
+
+def by_email(connection: Connection, email_key: str) -> Row[tuple[object, ...]] | None:
+    return connection.execute(select(accounts).where(accounts.c.email_key == email_key)).one_or_none()
+
+
+def by_id(connection: Connection, account: bytes, *, lock: bool = False) -> Row[tuple[object, ...]]:
+    query = select(accounts).where(accounts.c.id == account)
+    return connection.execute(query.with_for_update() if lock else query).one()
+
+
+def add(connection: Connection, account: NewAccount) -> None:
+    """The account with its personal space: the space, its owner as member, and its root folder."""
+    connection.execute(
+        insert(accounts).values(
+            id=account.id,
+            email=account.email,
+            email_key=account.email_key,
+            name=account.name,
+            password_hash=account.password_hash,
+            personal_space=account.space,
+            quota_bytes=account.quota_bytes,
+            used_bytes=0,
+            created_ns=account.created_ns,
+        )
+    )
+    connection.execute(
+        insert(spaces).values(id=account.space, owner=account.id, kind="personal", rev=1, created_ns=account.created_ns)
+    )
+    connection.execute(insert(members).values(space_id=account.space, account_id=account.id, role="owner"))
+    connection.execute(
+        insert(inodes).values(
+            space_id=account.space,
+            id=account.space,
+            rev=1,
+            kind="directory",
+            mode=ROOT_MODE,
+            mtime_ns=account.created_ns,
+            content_rev=0,
+            created_ns=account.created_ns,
+        )
+    )
+
+
+def set_password_hash(connection: Connection, account: bytes, password_hash: str) -> None:
+    connection.execute(update(accounts).where(accounts.c.id == account).values(password_hash=password_hash))
+
+
+def add_used(connection: Connection, account: bytes, used: int) -> None:
+    connection.execute(update(accounts).where(accounts.c.id == account).values(used_bytes=accounts.c.used_bytes + used))
+
+
+def add_invitation(connection: Connection, code_hash: bytes, created_ns: int) -> None:
+    connection.execute(insert(invitations).values(code_hash=code_hash, created_ns=created_ns))
+
+
+def invitation_is_free(connection: Connection, code_hash: bytes) -> bool:
+    free = (invitations.c.code_hash == code_hash) & invitations.c.used_by.is_(None)
+    return connection.execute(select(invitations.c.code_hash).where(free).with_for_update()).one_or_none() is not None
+
+
+def use_invitation(connection: Connection, code_hash: bytes, account: bytes) -> None:
+    connection.execute(update(invitations).where(invitations.c.code_hash == code_hash).values(used_by=account))
+
+
+def membership(connection: Connection, space: bytes, account: bytes) -> Membership | None:
+    found = connection.execute(
+        select(spaces.c.owner, members.c.role)
+        .join_from(members, spaces, spaces.c.id == members.c.space_id)
+        .where(members.c.space_id == space, members.c.account_id == account)
+    ).one_or_none()
+    return None if found is None else Membership(space, found.owner, found.role)
+
+
+def memberships(connection: Connection, account: bytes) -> Sequence[Membership]:
+    """Of all spaces of the account, in the order of their ids."""
+    rows = connection.execute(
+        select(spaces.c.id, spaces.c.owner, members.c.role)
+        .join_from(members, spaces, spaces.c.id == members.c.space_id)
+        .where(members.c.account_id == account)
+        .order_by(spaces.c.id)
+    )
+    return [Membership(row.id, row.owner, row.role) for row in rows]

@@ -1,0 +1,169 @@
+"""Statements about contents: manifests, versions, and the objects that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from remote.server.database.schema import manifests, members, objects, space_objects, spaces, versions
+from remote.server.database.tree import batches
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    inode: bytes
+    content_rev: int
+    manifest_id: bytes
+    size: int
+    sha256: bytes | None
+    mtime_ns: int
+    device: bytes
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of an owner: where its stored copy is, and how long that is."""
+
+    object_id: bytes
+    generation: int
+    length: int
+
+
+# ---------------------------------------------------------------------------------------------------------- manifests
+
+
+def known_manifests(connection: Connection, space: bytes, ids: Collection[bytes]) -> set[bytes]:
+    found: set[bytes] = set()
+    for some in batches(ids):
+        query = select(manifests.c.id).where(manifests.c.space_id == space, manifests.c.id.in_(some))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def add_manifests(connection: Connection, space: bytes, bodies: Iterable[tuple[bytes, bytes]]) -> None:
+    rows = [{"space_id": space, "id": id_, "length": len(body), "body": body} for id_, body in bodies]
+    if rows:
+        connection.execute(insert(manifests), rows)
+
+
+def manifest_lengths(
+    connection: Connection, space: bytes, wanted: Iterable[tuple[bytes, bytes]]
+) -> dict[tuple[bytes, bytes], int]:
+    """Of the (inode, manifest id) that this space holds or held, the manifests' lengths."""
+    found = {}
+    for inode, manifest_id in wanted:
+        query = (
+            select(manifests.c.length)
+            .join_from(
+                versions, manifests, (manifests.c.space_id == versions.c.space_id) & (manifests.c.id == versions.c.manifest_id)
+            )
+            .where(versions.c.space_id == space, versions.c.inode == inode, versions.c.manifest_id == manifest_id)
+            .limit(1)
+        )
+        length = connection.execute(query).scalar_one_or_none()
+        if length is not None:
+            found[inode, manifest_id] = int(length)
+    return found
+
+
+def manifest_bodies(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for some in batches(ids):
+        query = select(manifests.c.id, manifests.c.body).where(manifests.c.space_id == space, manifests.c.id.in_(some))
+        found.update((id_, body) for id_, body in connection.execute(query))
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------- versions
+
+
+def has_version(connection: Connection, space: bytes, inode: bytes, manifest_id: bytes) -> bool:
+    here = (versions.c.space_id == space) & (versions.c.inode == inode) & (versions.c.manifest_id == manifest_id)
+    return connection.execute(select(versions.c.content_rev).where(here).limit(1)).first() is not None
+
+
+def add_versions(connection: Connection, space: bytes, new: Sequence[Version]) -> None:
+    if new:
+        connection.execute(
+            insert(versions),
+            [
+                {
+                    "space_id": space,
+                    "inode": version.inode,
+                    "content_rev": version.content_rev,
+                    "manifest_id": version.manifest_id,
+                    "size": version.size,
+                    "sha256": version.sha256,
+                    "mtime_ns": version.mtime_ns,
+                    "device_id": version.device,
+                    "created_ns": version.created_ns,
+                }
+                for version in new
+            ],
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------ objects
+
+
+def readable_objects(connection: Connection, account: bytes, owner: bytes, ids: Collection[bytes]) -> dict[bytes, int]:
+    """Of the objects, with their stored lengths, those that a space of this owner names which the account may read."""
+    readable = (
+        select(members.c.space_id)
+        .join_from(members, spaces, spaces.c.id == members.c.space_id)
+        .where(members.c.account_id == account, spaces.c.owner == owner)
+    )
+    mine = connection.execute(readable).scalars().all()
+    found: dict[bytes, int] = {}
+    for space in mine:
+        for some in batches([id_ for id_ in ids if id_ not in found]):
+            query = (
+                select(objects.c.object_id, objects.c.length)
+                .join_from(space_objects, objects, objects.c.object_id == space_objects.c.object_id)
+                .where(space_objects.c.space_id == space, space_objects.c.object_id.in_(some), objects.c.owner == owner)
+            )
+            found.update((id_, length) for id_, length in connection.execute(query))
+    return found
+
+
+def stored_objects(connection: Connection, owner: bytes, ids: Collection[bytes]) -> dict[bytes, StoredObject]:
+    found = {}
+    columns = select(objects.c.object_id, objects.c.generation, objects.c.length)
+    for some in batches(ids):
+        for id_, generation, length in connection.execute(columns.where(objects.c.owner == owner, objects.c.object_id.in_(some))):
+            found[id_] = StoredObject(id_, generation, length)
+    return found
+
+
+def add_objects(connection: Connection, owner: bytes, new: Sequence[StoredObject], created_ns: int) -> None:
+    if new:
+        connection.execute(
+            insert(objects),
+            [
+                {
+                    "owner": owner,
+                    "object_id": stored.object_id,
+                    "generation": stored.generation,
+                    "length": stored.length,
+                    "created_ns": created_ns,
+                }
+                for stored in new
+            ],
+        )
+
+
+def named_objects(connection: Connection, space: bytes, ids: Collection[bytes]) -> set[bytes]:
+    """Those that a manifest of the space names."""
+    found: set[bytes] = set()
+    for some in batches(ids):
+        here = (space_objects.c.space_id == space) & space_objects.c.object_id.in_(some)
+        found.update(connection.execute(select(space_objects.c.object_id).where(here)).scalars())
+    return found
+
+
+def name_objects(connection: Connection, space: bytes, ids: Collection[bytes]) -> None:
+    if ids:
+        connection.execute(insert(space_objects), [{"space_id": space, "object_id": id_} for id_ in ids])

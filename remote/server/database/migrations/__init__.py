@@ -1,0 +1,1 @@
+"""How the schema came about, step by step; run by `Database.migrate` at every start."""

@@ -1,0 +1,227 @@
+"""The tables. What each column means stands here, beside it; how they came about is in `migrations/`.
+
+Every row of a space carries `space_id` first in its primary key: the space is the unit of consistency. Ids are the 16 raw
+bytes of the protocol, hashes 32, times nanoseconds since 1970, sizes bytes. Nothing that a space holds is ever deleted here:
+tombstones, replaced contents and nameless inodes stay, for versions, the trash and the feed.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = LargeBinary(16)
+HASH = LargeBinary(32)
+EXACT_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+"""Text that is compared and ordered by its bytes."""
+
+service = Table(
+    "service",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("epoch", Text, nullable=False),  # 32 hex digits, made with the database; a restore makes another
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("email", Text, nullable=False),  # as it was given
+    Column("email_key", EXACT_TEXT, nullable=False, unique=True),  # normalised: what log-in looks for
+    Column("name", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("personal_space", ID, nullable=False),
+    Column("quota_bytes", BigInteger, nullable=False),
+    Column("used_bytes", BigInteger, nullable=False),  # stored objects and manifests of the spaces that it owns
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("code_hash", HASH, primary_key=True),  # SHA-256 of the code
+    Column("created_ns", BigInteger, nullable=False),
+    Column("used_by", ID, ForeignKey("accounts.id")),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("id", ID, primary_key=True),
+    Column("installation", ID, nullable=False),  # the home that logged in: the same home is the same device
+    Column("name", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("last_seen_ns", BigInteger, nullable=False),
+    Column("removed_ns", BigInteger),  # null: active
+    Column("session", ID, nullable=False),  # changes at each log-in, and when the tokens are revoked
+    Column("confirmed", BigInteger, nullable=False),  # serial of the newest refresh token that is known to have arrived
+    UniqueConstraint("account_id", "installation"),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("device_id", ID, primary_key=True),
+    Column("serial", BigInteger, primary_key=True),
+    Column("account_id", ID, nullable=False),
+    Column("token_hash", HASH, nullable=False, unique=True),
+    Column("retired", Boolean, nullable=False),  # another one has arrived since; used again, it is a copy
+    ForeignKeyConstraint(["account_id", "device_id"], ["devices.account_id", "devices.id"]),
+)
+
+spaces = Table(
+    "spaces",
+    metadata,
+    Column("id", ID, primary_key=True),  # also the id of its root folder
+    Column("owner", ID, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("kind", Text, nullable=False),  # 'personal'
+    Column("rev", BigInteger, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("role", Text, nullable=False),  # 'owner'
+    Index(None, "account_id"),
+)
+
+inodes = Table(
+    "inodes",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("id", ID, primary_key=True),
+    Column("rev", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("mode", Integer, nullable=False),
+    Column("uid", BigInteger),  # null: the account itself
+    Column("gid", BigInteger),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("xattrs", LargeBinary),  # null: none; else JSON, name to base64
+    Column("target", Text),
+    Column("device_number", BigInteger),  # as a signed number
+    Column("manifest_id", HASH),
+    Column("size", BigInteger),
+    Column("sha256", HASH),
+    Column("content_rev", BigInteger, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Index(None, "space_id", "rev", "id"),
+    sqlite_with_rowid=False,
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("parent", ID, primary_key=True),
+    Column("name", EXACT_TEXT, primary_key=True),
+    Column("inode", ID),  # null: a tombstone
+    Column("rev", BigInteger, nullable=False),
+    Index(None, "space_id", "rev", "parent", "name"),
+    Index(None, "space_id", "inode"),
+    sqlite_with_rowid=False,
+)
+
+commits = Table(
+    "commits",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("device_id", ID, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # of this device's last commit
+    Column("answer", LargeBinary, nullable=False),  # exactly what was answered
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("id", HASH, primary_key=True),
+    Column("length", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("inode", ID, primary_key=True),
+    Column("content_rev", BigInteger, primary_key=True),
+    Column("manifest_id", HASH, primary_key=True),  # two of one revision: equal content, chunked differently by two devices
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", HASH),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("device_id", ID, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Index(None, "space_id", "inode", "manifest_id"),
+    sqlite_with_rowid=False,
+)
+
+space_objects = Table(
+    "space_objects",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("object_id", HASH, primary_key=True),  # some manifest of the space names it
+    sqlite_with_rowid=False,
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("owner", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("object_id", HASH, primary_key=True),
+    Column("generation", BigInteger, nullable=False),  # of the stored copy that downloads use
+    Column("length", BigInteger, nullable=False),  # stored bytes
+    Column("created_ns", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+upload_sessions = Table(
+    "upload_sessions",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("id", ID, primary_key=True),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),  # who uploads
+    Column("owner", ID, ForeignKey("accounts.id"), nullable=False),  # whose quota it is
+    Column("last_used_ns", BigInteger, nullable=False),
+    Index(None, "owner", "last_used_ns"),
+)
+
+upload_objects = Table(
+    "upload_objects",
+    metadata,
+    Column("space_id", ID, primary_key=True),
+    Column("session_id", ID, primary_key=True),
+    Column("object_id", HASH, primary_key=True),
+    Column("owner", ID, nullable=False),
+    Column("generation", BigInteger, nullable=False),  # the key is this caller's own until the object is committed
+    Column("length", BigInteger, nullable=False),
+    Column("state", Integer, nullable=False),  # UploadState
+    ForeignKeyConstraint(["space_id", "session_id"], ["upload_sessions.space_id", "upload_sessions.id"]),
+    Index(None, "owner", "object_id"),
+    sqlite_with_rowid=False,
+)

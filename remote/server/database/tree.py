@@ -1,0 +1,210 @@
+"""Statements about the rows of a space: inodes, entries, the revision, and each device's last commit."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from remote.protocol import Attributes, Kind
+from remote.server.database.engine import BATCH
+from remote.server.database.schema import commits, entries, inodes, spaces
+
+Key = tuple[bytes, str]
+"""An entry's place: the folder's id and the name."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a key holds; `inode` None: a tombstone, or (with revision 0) nothing ever."""
+
+    inode: bytes | None
+    rev: int
+
+
+NO_ENTRY = Entry(None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class InodeRow:
+    id: bytes
+    rev: int
+    kind: Kind
+    attributes: Attributes
+    target: str | None
+    device_number: int | None
+    manifest_id: bytes | None
+    size: int | None
+    sha256: bytes | None
+    content_rev: int
+    created_ns: int
+
+
+def batches(values: Collection[T]) -> Iterator[list[T]]:
+    ordered = list(values)
+    for start in range(0, len(ordered), BATCH):
+        yield ordered[start : start + BATCH]
+
+
+# -------------------------------------------------------------------------------------------------- space and commits
+
+
+def lock_space(connection: Connection, space: bytes) -> int:
+    """The space's revision; nobody else commits to it until this transaction ends."""
+    return int(connection.execute(select(spaces.c.rev).where(spaces.c.id == space).with_for_update()).scalar_one())
+
+
+def revision(connection: Connection, space: bytes) -> int:
+    return int(connection.execute(select(spaces.c.rev).where(spaces.c.id == space)).scalar_one())
+
+
+def set_revision(connection: Connection, space: bytes, rev: int) -> None:
+    connection.execute(update(spaces).where(spaces.c.id == space).values(rev=rev))
+
+
+def last_commit(connection: Connection, space: bytes, device: bytes) -> tuple[int, bytes] | None:
+    """Number and answer."""
+    here = (commits.c.space_id == space) & (commits.c.device_id == device)
+    row = connection.execute(select(commits.c.number, commits.c.answer).where(here)).one_or_none()
+    return None if row is None else (row.number, row.answer)
+
+
+def record_commit(connection: Connection, space: bytes, device: bytes, number: int, answer: bytes, *, first: bool) -> None:
+    if first:
+        connection.execute(insert(commits).values(space_id=space, device_id=device, number=number, answer=answer))
+        return
+    here = (commits.c.space_id == space) & (commits.c.device_id == device)
+    connection.execute(update(commits).where(here).values(number=number, answer=answer))
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def load_inodes(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, InodeRow]:
+    found = {}
+    for some in batches(ids):
+        for row in connection.execute(select(inodes).where(inodes.c.space_id == space, inodes.c.id.in_(some))):
+            found[row.id] = inode_row(row)
+    return found
+
+
+def load_names(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, set[Key]]:
+    """The names that each of the inodes has."""
+    found: defaultdict[bytes, set[Key]] = defaultdict(set)
+    columns = select(entries.c.inode, entries.c.parent, entries.c.name)
+    for some in batches(ids):
+        for inode, parent, name in connection.execute(columns.where(entries.c.space_id == space, entries.c.inode.in_(some))):
+            found[inode].add((parent, name))
+    return found
+
+
+def load_entries(connection: Connection, space: bytes, keys: Iterable[Key]) -> dict[Key, Entry]:
+    """One query for each folder: SQLite would answer a list of pairs by reading the whole space."""
+    by_parent: defaultdict[bytes, set[str]] = defaultdict(set)
+    for parent, name in keys:
+        by_parent[parent].add(name)
+    found = {}
+    for parent, names in by_parent.items():
+        columns = select(entries.c.name, entries.c.inode, entries.c.rev)
+        here = columns.where(entries.c.space_id == space, entries.c.parent == parent)
+        for some in batches(names):
+            for name, inode, rev in connection.execute(here.where(entries.c.name.in_(some))):
+                found[parent, name] = Entry(inode, rev)
+    return found
+
+
+def has_child_besides(connection: Connection, space: bytes, parent: bytes, names: Collection[str]) -> bool:
+    """Whether the folder has a live entry that is not one of `names`."""
+    here = (entries.c.space_id == space) & (entries.c.parent == parent) & entries.c.inode.is_not(None)
+    first = connection.execute(select(entries.c.name).where(here).limit(len(names) + 1)).scalars()
+    return any(name not in names for name in first)
+
+
+def inode_row(row: Row[Any]) -> InodeRow:
+    return InodeRow(
+        row.id,
+        row.rev,
+        Kind(row.kind),
+        attributes(row),
+        row.target,
+        None if row.device_number is None else row.device_number % 2**64,
+        row.manifest_id,
+        row.size,
+        row.sha256,
+        row.content_rev,
+        row.created_ns,
+    )
+
+
+def attributes(row: Row[Any]) -> Attributes:
+    xattrs = {} if row.xattrs is None else {name: b64decode(value) for name, value in json.loads(row.xattrs).items()}
+    return Attributes.model_construct(mode=row.mode, uid=row.uid, gid=row.gid, mtime_ns=row.mtime_ns, xattrs=xattrs)
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def write_inodes(connection: Connection, space: bytes, new: Sequence[InodeRow], changed: Sequence[InodeRow]) -> None:
+    if new:
+        connection.execute(insert(inodes), [{"space_id": space, "id": row.id, **_values(row)} for row in new])
+    if changed:
+        here = (inodes.c.space_id == space) & (inodes.c.id == bindparam("this"))
+        values: dict[str, Any] = {name: bindparam(name) for name in _values(changed[0])}
+        connection.execute(update(inodes).where(here).values(**values), [{"this": row.id, **_values(row)} for row in changed])
+
+
+def write_entries(
+    connection: Connection, space: bytes, new: Iterable[tuple[Key, Entry]], changed: Iterable[tuple[Key, Entry]]
+) -> None:
+    rows = [_entry_values(key, entry) for key, entry in new]
+    if rows:
+        connection.execute(insert(entries), [{"space_id": space, **row} for row in rows])
+    rows = [_entry_values(key, entry) for key, entry in changed]
+    if rows:
+        here = (
+            (entries.c.space_id == space)
+            & (entries.c.parent == bindparam("this_parent"))
+            & (entries.c.name == bindparam("this_name"))
+        )
+        statement = update(entries).where(here).values(inode=bindparam("inode"), rev=bindparam("rev"))
+        connection.execute(
+            statement,
+            [{"this_parent": row["parent"], "this_name": row["name"], "inode": row["inode"], "rev": row["rev"]} for row in rows],
+        )
+
+
+def _entry_values(key: Key, entry: Entry) -> dict[str, Any]:
+    return {"parent": key[0], "name": key[1], "inode": entry.inode, "rev": entry.rev}
+
+
+def _values(row: InodeRow) -> dict[str, Any]:
+    attributes = row.attributes
+    number = row.device_number
+    return {
+        "rev": row.rev,
+        "kind": row.kind.value,
+        "mode": attributes.mode,
+        "uid": attributes.uid,
+        "gid": attributes.gid,
+        "mtime_ns": attributes.mtime_ns,
+        "xattrs": _dump_xattrs(attributes),
+        "target": row.target,
+        "device_number": number if number is None or number < 2**63 else number - 2**64,
+        "manifest_id": row.manifest_id,
+        "size": row.size,
+        "sha256": row.sha256,
+        "content_rev": row.content_rev,
+        "created_ns": row.created_ns,
+    }
+
+
+def _dump_xattrs(attributes: Attributes) -> bytes | None:
+    if not attributes.xattrs:
+        return None
+    return json.dumps({name: b64encode(value or b"").decode() for name, value in attributes.xattrs.items()}).encode()

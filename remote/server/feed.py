@@ -1,0 +1,142 @@
+"""The change feed: pages of rows after a cursor, in the order of their revisions. Blocking.
+
+Rows hold their last state only, so the feed is one index scan for each space, and needs no log. A page is one snapshot. The
+rows of one revision may be cut over two pages; clients merge only after a page that says there is no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from remote.protocol import ChangesPage, Content, EntryState, InodeState, ProblemType, SpaceChanges
+from remote.server.cursor import CURSOR_MAX, BadCursor, Cursor, Position, Table, decode, encode
+from remote.server.database import accounts as account_rows
+from remote.server.database import feed as rows
+from remote.server.database.engine import Database
+from remote.server.database.tree import inode_row, revision
+from remote.server.devices import Caller
+from remote.server.problems import Refused
+
+LIMIT_DEFAULT = 1000
+LIMIT_MAX = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    answer: bytes
+    """A serialized `ChangesPage`."""
+    worth_sending: bool
+    """Whether it says anything new: if not, a caller that wants to wait may."""
+
+
+class Feed:
+    def __init__(self, database: Database, epoch: str) -> None:
+        self._database = database
+        self._epoch = epoch
+
+    def check(self, text: str) -> None:
+        """`Refused` if this is no cursor."""
+        _read_cursor(text)
+
+    def topics(self, caller: Caller) -> list[bytes]:
+        """Whose news the caller waits for: those of its spaces, of its account and of its device."""
+        with self._database.read() as connection:
+            spaces = [membership.space for membership in account_rows.memberships(connection, caller.account)]
+        return [*spaces, caller.account, caller.device]
+
+    def page(self, caller: Caller, text: str, limit: int) -> FeedPage:
+        cursor = _read_cursor(text)
+        mine = bytes.fromhex(self._epoch)
+        if cursor is not None and cursor.epoch != mine:
+            return self._answer(text, [], more=False, news=True)
+        known = {} if cursor is None else cursor.positions
+        positions: dict[bytes, Position] = {}
+        changes: list[SpaceChanges] = []
+        more = False
+        with self._database.read() as connection:
+            for membership in account_rows.memberships(connection, caller.account):
+                space = membership.space
+                at = known.get(space)
+                if limit <= 0:  # no room on this page: the next one begins with this space
+                    positions |= {} if at is None else {space: at}
+                    more = True
+                    continue
+                at = at or Position(0, full=True, start=revision(connection, space), total=rows.count_entries(connection, space))
+                changed, positions[space] = _space_page(connection, space, at, limit)
+                limit -= len(changed.inodes) + len(changed.entries)
+                changes.append(changed)
+                more = more or changed.has_more
+        news = more or any(changed.inodes or changed.entries for changed in changes) or positions.keys() != known.keys()
+        return self._answer(encode(Cursor(mine, positions)), changes, more=more, news=news)
+
+    def _answer(self, cursor: str, spaces: Sequence[SpaceChanges], *, more: bool, news: bool) -> FeedPage:
+        page = ChangesPage.model_construct(epoch=self._epoch, cursor=cursor, has_more=more, spaces=list(spaces))
+        return FeedPage(page.model_dump_json().encode(), news)
+
+
+def _read_cursor(text: str) -> Cursor | None:
+    if text == "":
+        return None
+    try:
+        if len(text) > CURSOR_MAX:
+            raise BadCursor("too long")
+        return decode(text)
+    except BadCursor as error:
+        raise Refused(ProblemType.INVALID, f"{error}: begin again without one", field="cursor") from error
+
+
+def _space_page(connection: Connection, space: bytes, at: Position, limit: int) -> tuple[SpaceChanges, Position]:
+    """The next rows of one space, at most `limit`, and the position after them."""
+    now = revision(connection, space)
+    inodes = rows.inode_rows(connection, space, at, limit + 1)
+    bound = inodes[-1].rev if len(inodes) > limit else now
+    entries = rows.entry_rows(connection, space, at, bound, limit + 1)
+    order: list[tuple[int, Table, tuple[bytes, str], Row[Any]]] = [
+        *((row.rev, Table.INODES, (row.id, ""), row) for row in inodes),
+        *((row.rev, Table.ENTRIES, (row.parent, row.name), row) for row in entries),
+    ]
+    order.sort(key=lambda each: (each[0], each[1]))  # stable: within a table the database's order stays
+    more = len(order) > limit
+    sent = order[:limit]
+    if more:
+        rev, table, key, _ = sent[-1]
+        after = replace(at, rev=rev, table=table, key=key)
+    else:
+        after = Position(max(now, at.rev))
+    changes = SpaceChanges.model_construct(
+        space=space,
+        revision=now,
+        has_more=more,
+        full=at.full,
+        inodes=[_inode_state(row) for _, table, _, row in sent if table is Table.INODES],
+        entries=[_entry_state(row) for _, table, _, row in sent if table is Table.ENTRIES],
+        total_entries=at.total if at.full else None,
+    )
+    return changes, after
+
+
+def _inode_state(row: Row[Any]) -> InodeState:
+    inode = inode_row(row)
+    content = None
+    if inode.manifest_id is not None:
+        content = Content.model_construct(
+            manifest_id=inode.manifest_id, size=inode.size, sha256=inode.sha256, manifest=row.manifest
+        )
+    return InodeState.model_construct(
+        id=inode.id,
+        rev=inode.rev,
+        kind=inode.kind,
+        attributes=inode.attributes,
+        target=inode.target,
+        device_number=inode.device_number,
+        content=content,
+        content_rev=inode.content_rev,
+    )
+
+
+def _entry_state(row: Row[Any]) -> EntryState:
+    return EntryState.model_construct(parent=row.parent, name=row.name, inode=row.inode, rev=row.rev)

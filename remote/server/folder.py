@@ -1,0 +1,95 @@
+"""The data folder: one service at a time, private to its user, with the keys that sign tokens and links."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+KEY_BYTES = 32
+
+
+class DataFolderError(Exception):
+    """The data folder cannot be used; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    kid: str
+    secret: bytes
+
+
+class DataFolder:
+    """An opened and locked data folder. `close` lets the next service have it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataFolderError(f"cannot use the data folder {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise DataFolderError(f"another service is running on {path}; stop it first, or choose another --data") from None
+
+    @property
+    def database(self) -> Path:
+        return self.path / "aloft.db"
+
+    @property
+    def objects(self) -> Path:
+        return self.path / "objects"
+
+    def key(self, name: str, random: Callable[[int], bytes]) -> Key:
+        """The key called `name`; made (readable by nobody else, and durable) if there is none."""
+        file = self.path / f"{name}.key"
+        if not file.exists():
+            fresh = {"kid": random(8).hex(), "secret": random(KEY_BYTES).hex()}
+            write_private(file, json.dumps(fresh).encode())
+        try:
+            known = json.loads(file.read_bytes())
+            key = Key(str(known["kid"]), bytes.fromhex(known["secret"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataFolderError(f"{file} is damaged; restore it, or remove it (all devices then log in again)") from error
+        if len(key.secret) < KEY_BYTES:
+            raise DataFolderError(f"{file} holds a key that is too short; remove it (all devices then log in again)")
+        return key
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def __enter__(self) -> DataFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write `file` whole and durably, mode 0600."""
+    temporary = file.with_name(file.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,252 @@
+"""The commit: numbered, checked, and applied in one transaction with the space locked (docs/design.md). Blocking.
+
+What is costly and needs no lock comes first: parsing, decoding manifests, asking the object store for what was uploaded. The
+transaction looks again at everything that may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from remote.protocol import (
+    Attributes,
+    CommitAnswer,
+    CommitRequest,
+    ConflictKind,
+    GroupOutcome,
+    InodeChange,
+    InodeRevisions,
+    Kind,
+    ProblemType,
+)
+from remote.server.access import member_of
+from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
+from remote.server.contents import Contents, prepare
+from remote.server.database import tree as rows
+from remote.server.database.contents import Version
+from remote.server.database.engine import Database
+from remote.server.database.tree import InodeRow
+from remote.server.devices import Caller
+from remote.server.problems import Refused
+from remote.server.quota import load_budget
+from remote.server.tree import Tree
+from remote.server.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    answer: bytes
+    """A serialized `CommitAnswer`."""
+    changed: bool
+    """Whether the space has a new revision, so that others should look."""
+
+
+class Namespace:
+    def __init__(self, database: Database, uploads: Uploads, epoch: str, clock: Callable[[], int]) -> None:
+        self._database = database
+        self._uploads = uploads
+        self._epoch = epoch
+        self._clock = clock
+
+    def commit(self, caller: Caller, space: bytes, body: bytes) -> Committed:
+        """`pydantic.ValidationError` for a body that is no `CommitRequest`; `Refused`."""
+        request = CommitRequest.model_validate_json(body)
+        with self._database.read() as connection:
+            owner = member_of(connection, caller, space).owner
+            recorded = self._recorded(connection, caller, space, request.number)
+            if recorded is not None:
+                return recorded
+            groups = [prepare(group) for group in request.groups]
+            objects = {id_ for group in groups for content in group.contents.values() for id_ in content.objects}
+            uploads = self._uploads.find(connection, caller.account, owner, objects)
+        proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
+        with self._database.write() as connection:
+            owner = member_of(connection, caller, space).owner
+            revision = rows.lock_space(connection, space)
+            recorded = self._recorded(connection, caller, space, request.number)
+            if recorded is not None:
+                return recorded
+            now = self._clock()
+            uploads = self._uploads.find(connection, caller.account, owner, objects)
+            budget = load_budget(connection, owner, now)
+            contents = Contents(connection, space, owner, caller.account, groups, uploads, proven, budget)
+            application = Application(Tree(connection, space), contents, caller.device, revision, now)
+            outcomes = application.run(groups)
+            contents.flush(now)
+            answer = CommitAnswer(
+                epoch=self._epoch, number=request.number, revision=application.revision, outcomes=outcomes
+            ).model_dump_json().encode()  # fmt: skip
+            self._record(connection, caller, space, request.number, answer)
+            if application.revision != revision:
+                rows.set_revision(connection, space, application.revision)
+        return Committed(answer, application.revision != revision)
+
+    def _recorded(self, connection: Connection, caller: Caller, space: bytes, number: int) -> Committed | None:
+        last = rows.last_commit(connection, space, caller.device)
+        if last is None or number > last[0]:
+            return None
+        if number == last[0]:
+            return Committed(last[1], changed=False)
+        raise Refused(ProblemType.STALE_COMMIT, f"This device's commit {last[0]} is recorded already.", field="number")
+
+    def _record(self, connection: Connection, caller: Caller, space: bytes, number: int, answer: bytes) -> None:
+        first = rows.last_commit(connection, space, caller.device) is None
+        rows.record_commit(connection, space, caller.device, number, answer, first=first)
+
+
+class Application:
+    """One commit's groups, checked and applied one after the other; written to the database by `run` at its end."""
+
+    def __init__(self, tree: Tree, contents: Contents, device: bytes, revision: int, now_ns: int) -> None:
+        self._tree = tree
+        self._contents = contents
+        self._device = device
+        self.revision = revision
+        self._now_ns = now_ns
+        self._rooted: set[bytes] = {tree.root}
+
+    def run(self, groups: Sequence[PreparedGroup]) -> list[GroupOutcome]:
+        self._prefetch(groups)
+        outcomes = [self._group(group) for group in groups]
+        self._tree.flush()
+        return outcomes
+
+    def _prefetch(self, groups: Sequence[PreparedGroup]) -> None:
+        keys = {key for group in groups for key in group.changes}
+        ids = {id_ for group in groups for id_ in group.inodes}
+        for group in groups:
+            for entry in group.group.entries:
+                ids.update(id_ for id_ in (entry.base, entry.inode) if id_ is not None)
+        self._tree.prefetch(keys, ids)
+
+    def _group(self, group: PreparedGroup) -> GroupOutcome:
+        if group.refusal is not None:
+            return _refused(group.refusal)
+        if is_as_asked(group, self._tree):
+            return self._keep_contents(group) or self._accepted(group)
+        check = Check(group, self._tree, self._rooted)
+        conflict = check.run()
+        if conflict is not None:
+            return GroupOutcome(result="conflict", conflict=ConflictKind(conflict))
+        refusal = self._refusal(group)
+        if refusal is not None:
+            return _refused(refusal)
+        kept = self._keep_contents(group)
+        if kept is not None:
+            return kept
+        revived = check.named_anew() - group.inodes.keys()
+        self._rooted = check.rooted_after()
+        self._apply(group, revived)
+        return self._accepted(group)
+
+    def _refusal(self, group: PreparedGroup) -> str | None:
+        """Why the rows can never be right, as far as that depends on what the space holds."""
+        for id_, change in group.inodes.items():
+            row = self._tree.inode(id_)
+            kind = row.kind if row is not None else change.full.kind if change.full is not None else None
+            if row is not None and change.full is not None and change.full.kind is not row.kind:
+                return f"the inode {id_.hex()} is a {row.kind}, and stays one"
+            if change.content is not None and kind is not Kind.FILE:
+                return f"the inode {id_.hex()} is no file, so it has no content"
+            if row is None and change.content is None and kind is Kind.FILE:
+                return f"the new file {id_.hex()} has no content"
+        return None
+
+    def _keep_contents(self, group: PreparedGroup) -> GroupOutcome | None:
+        """Keep the contents that the group brings; or the outcome, if they cannot be kept."""
+        if not group.contents:
+            return None
+        needs = self._contents.judge(list(group.contents.values()))
+        if needs.wrong is not None:
+            return _refused(needs.wrong)
+        if needs.missing:
+            return GroupOutcome(result="missing", objects=sorted(needs.missing))
+        if not self._contents.fits(needs):
+            return GroupOutcome(result="quota", detail=f"{needs.added} more bytes do not fit")
+        self._contents.keep(needs)
+        for id_, content in group.contents.items():
+            row = self._tree.inode(id_)
+            if row is not None and row.manifest_id != content.manifest_id and content.equals(row):
+                self._keep_twin(row, content)
+        return None
+
+    def _keep_twin(self, row: InodeRow, content: NewContent) -> None:
+        """The bytes that the inode has, chunked differently: its sender may rely on them too, so they become a version."""
+        if not self._contents.has_version(row.id, content.manifest_id):
+            self._add_version(row, content, row.content_rev)
+
+    def _apply(self, group: PreparedGroup, revived: set[bytes]) -> None:
+        self.revision += 1
+        for key, inode in group.changes.items():
+            self._tree.put_entry(key, inode, self.revision)
+        for id_ in revived:
+            row = self._tree.inode(id_)
+            if row is not None:  # so that the feed shows the row to those who skipped it while it had no name
+                self._tree.put_inode(replace(row, rev=self.revision))
+        for id_, change in group.inodes.items():
+            self._apply_row(change, group.contents.get(id_))
+
+    def _apply_row(self, change: InodeChange, content: NewContent | None) -> None:
+        old = self._tree.inode(change.id)
+        row = self._new_row(change) if old is None else replace(old, rev=self.revision)
+        if change.full is not None:
+            row = replace(row, target=change.full.target, device_number=change.full.device_number)
+        if change.attributes.model_fields_set:
+            row = replace(row, attributes=row.attributes.changed(change.attributes))
+        if content is not None and not content.equals(row):
+            row = replace(
+                row,
+                manifest_id=content.manifest_id,
+                size=content.size,
+                sha256=content.sha256,
+                content_rev=self.revision,
+            )
+            self._add_version(row, content, self.revision)
+        self._tree.put_inode(row)
+
+    def _new_row(self, change: InodeChange) -> InodeRow:
+        if change.full is None:
+            raise ValueError("the check lets no unknown inode pass without its full row")
+        return InodeRow(
+            id=change.id,
+            rev=self.revision,
+            kind=change.full.kind,
+            attributes=Attributes(),
+            target=None,
+            device_number=None,
+            manifest_id=None,
+            size=None,
+            sha256=None,
+            content_rev=0,
+            created_ns=self._now_ns,
+        )
+
+    def _add_version(self, row: InodeRow, content: NewContent, content_rev: int) -> None:
+        self._contents.add_version(
+            Version(
+                inode=row.id,
+                content_rev=content_rev,
+                manifest_id=content.manifest_id,
+                size=content.size,
+                sha256=content.sha256,
+                mtime_ns=row.attributes.mtime_ns,
+                device=self._device,
+                created_ns=self._now_ns,
+            )
+        )
+
+    def _accepted(self, group: PreparedGroup) -> GroupOutcome:
+        entries = [self._tree.entry((entry.parent, entry.name)).rev for entry in group.group.entries]
+        inodes = []
+        for change in group.group.inodes:
+            row = self._tree.inode(change.id)
+            if row is not None:
+                inodes.append(InodeRevisions.model_construct(rev=row.rev, content_rev=row.content_rev))
+        return GroupOutcome(result="ok", entries=entries, inodes=inodes)
+
+
+def _refused(why: str) -> GroupOutcome:
+    return GroupOutcome(result="refused", detail=why)

@@ -1,0 +1,220 @@
+"""The embedded object store: files in a folder.
+
+An object is one file: its bytes, then a trailer of 48 bytes (magic, length, SHA-256) by which the store can later say what it
+holds without reading it all. A file appears under its name only when its bytes were checked and are durable; what an
+interrupted PUT leaves lies in `incoming`, and goes at the next start. Files are spread over 4096 folders by the object's id.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from remote.protocol import Link
+from remote.server.folder import Key, sync_folder
+from remote.server.objects.signing import Grant, sign, verify
+from remote.server.objects.store import NoSuchObject, Stored, StoreUnavailable
+
+PREFIX = "/objects/"
+_KEY = re.compile(r"([0-9a-f]{32})/(([0-9a-f]{3})[0-9a-f]{61}\.[0-9]{1,18})")
+_TRAILER = struct.Struct("<8sQ32s")
+_MAGIC = b"ALOFTOB1"
+_making_folders = threading.Lock()
+"""So that nobody takes a folder for durable that another thread has made and not yet synced."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+
+
+class WrongBody(Exception):
+    """The bytes are not those that the link was signed for."""
+
+
+class LocalStore:
+    """`ObjectStore` on a folder, with the data plane's side (`incoming`, `open`) for the endpoint that serves it."""
+
+    def __init__(self, folder: Path, key: Key, clock: Callable[[], int], random: Callable[[int], bytes]) -> None:
+        self._folder = folder
+        self._incoming = folder / "incoming"
+        self._key = key
+        self._clock = clock
+        self._random = random
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left_over in self._incoming.iterdir():
+            left_over.unlink()
+
+    # ------------------------------------------------------------------------------------------------ ObjectStore
+
+    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int) -> Link:
+        grant = Grant("PUT", key, self._expiry(expires_in), length, object_id)
+        return Link(id=object_id, method="PUT", url=self._url(base, grant), headers={"Content-Length": str(length)})
+
+    def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link:
+        return Link(id=object_id, method="GET", url=self._url(base, Grant("GET", key, self._expiry(expires_in))))
+
+    def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        found: dict[str, Stored] = {}
+        for key in keys:
+            try:
+                with self.open(key) as stored:
+                    found[key] = stored.what
+            except NoSuchObject:
+                continue
+        return found
+
+    # --------------------------------------------------------------------------------------------- the data plane
+
+    def verify(self, method: str, key: str, query: str) -> Grant:
+        """What the link allows; `signing.BadLink`."""
+        return verify(method, key, query, self._key.kid, self._key.secret, self._clock() / 10**9)
+
+    def incoming(self, grant: Grant) -> IncomingObject:
+        """Begin to receive the object of a PUT. `StoreUnavailable`."""
+        if grant.length is None or grant.sha256 is None:
+            raise ValueError("not the grant of a PUT")
+        return IncomingObject(self._incoming / self._random(16).hex(), self._file(grant.key), grant.length, grant.sha256)
+
+    def open(self, key: str) -> OpenObject:
+        """`NoSuchObject`, `StoreUnavailable`."""
+        try:
+            return OpenObject(os.open(self._file(key), os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            raise NoSuchObject(key) from None
+        except OSError as error:
+            raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
+
+    def _file(self, key: str) -> Path:
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise NoSuchObject(key)
+        owner, name, shard = match.groups()
+        return self._folder / owner / shard / name
+
+    def _url(self, base: str, grant: Grant) -> str:
+        return f"{base}{PREFIX}{grant.key}?{sign(grant, self._key.kid, self._key.secret)}"
+
+    def _expiry(self, seconds: int) -> int:
+        return self._clock() // 10**9 + seconds
+
+
+class IncomingObject:
+    """One PUT: `write` the pieces, then `finish` or `discard`. Blocking."""
+
+    def __init__(self, temporary: Path, file: Path, length: int, sha256: bytes) -> None:
+        self._temporary = temporary
+        self._file = file
+        self._length = length
+        self._sha256 = sha256
+        self._hash = hashlib.sha256()
+        self._received = 0
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor: int | None = os.open(temporary, flags, 0o600)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """`WrongBody` as soon as there is too much of it, `StoreUnavailable` if there is no room."""
+        self._received += len(piece)
+        if self._received > self._length:
+            raise WrongBody(f"more than the {self._length} bytes that were signed")
+        self._hash.update(piece)
+        self._append(piece)
+
+    def finish(self) -> None:
+        """The object is there, and stays there through a power loss. `WrongBody`, `StoreUnavailable`."""
+        if self._received != self._length:
+            raise WrongBody(f"{self._received} bytes instead of the {self._length} that were signed")
+        if self._hash.digest() != self._sha256:
+            raise WrongBody("the bytes do not have the SHA-256 that was signed")
+        self._append(_TRAILER.pack(_MAGIC, self._length, self._sha256))
+        try:
+            os.fsync(self._open_descriptor())
+            self._close()
+            _make_folders(self._file.parent)
+            self._temporary.rename(self._file)
+            sync_folder(self._file.parent)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def discard(self) -> None:
+        """Leave nothing behind; also after `finish`, where there is nothing to leave."""
+        self._close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _append(self, piece: bytes | bytearray) -> None:
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[os.write(self._open_descriptor(), rest) :]
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def _open_descriptor(self) -> int:
+        if self._descriptor is None:
+            raise ValueError("this object is finished")
+        return self._descriptor
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class OpenObject:
+    """An object that is being read; `what` is what its trailer says. Blocking."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        try:
+            self.what = _read_trailer(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def __enter__(self) -> OpenObject:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+
+def _read_trailer(descriptor: int) -> Stored:
+    try:
+        size = os.fstat(descriptor).st_size
+        trailer = os.pread(descriptor, _TRAILER.size, max(0, size - _TRAILER.size))
+    except OSError as error:
+        raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
+    if len(trailer) == _TRAILER.size:
+        magic, length, sha256 = _TRAILER.unpack(trailer)
+        if magic == _MAGIC and length == size - _TRAILER.size:
+            return Stored(length, sha256)
+    raise NoSuchObject("the file is damaged")
+
+
+def _make_folders(folder: Path) -> None:
+    """Make `folder` (the owner's, then the shard's), each name durable before something is put below it."""
+    with _making_folders:
+        if folder.is_dir():
+            return
+        owner = folder.parent
+        if not owner.is_dir():
+            owner.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(owner.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(owner)
+
+
+def _unavailable(error: OSError) -> StoreUnavailable:
+    reason = "has no room" if error.errno in _NO_ROOM else "cannot be written"
+    return StoreUnavailable(f"the object store {reason}: {error.strerror}")

@@ -1,0 +1,57 @@
+"""The interface of an object store.
+
+A store keeps bytes under keys (`owner/object-id.generation`, all hex). Objects never change: a second PUT of a key brings the
+same bytes, because the SHA-256 is part of its signature. The service itself never sees the bytes: it signs, and it asks.
+
+    StoreError
+    ├── StoreUnavailable    try again later
+    └── NoSuchObject        the key is not there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from remote.protocol import Link
+
+
+class StoreError(Exception):
+    pass
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or has no room."""
+
+
+class NoSuchObject(StoreError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store itself says about an object."""
+
+    length: int
+    sha256: bytes | None
+    """None: this store keeps no such sum, and checked it when the object came."""
+
+
+def object_key(owner: bytes, object_id: bytes, generation: int) -> str:
+    return f"{owner.hex()}/{object_id.hex()}.{generation}"
+
+
+class ObjectStore(Protocol):
+    """Every method may be repeated. `sign_…` compute only; the others block, and belong in a worker thread."""
+
+    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int) -> Link:
+        """A link that stores exactly these bytes: this key, length and SHA-256, for `expires_in` seconds.
+
+        `base` is the address by which the caller reaches the service; a store with an address of its own ignores it.
+        """
+
+    def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link: ...
+
+    def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        """Those of the keys that are there, whole and durable. `StoreUnavailable`."""

@@ -1,0 +1,62 @@
+"""The change feed, and waiting for it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from remote.protocol import ChangesPage
+from remote.server.cursor import CURSOR_MAX
+from remote.server.feed import LIMIT_DEFAULT, LIMIT_MAX
+from remote.server.routes.requests import authenticate, describe, json_answer, service_of
+from remote.server.wake import Waiter
+
+WAIT_MAX_SECONDS = 60
+
+router = APIRouter()
+
+
+@router.get("/v1/changes", **describe(ChangesPage))
+async def changes(
+    request: Request,
+    cursor: Annotated[str, Query(max_length=CURSOR_MAX)] = "",
+    wait: Annotated[int, Query(ge=0, le=WAIT_MAX_SECONDS)] = 0,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+) -> Response:
+    """The next rows after the cursor (none: a full listing), waiting for some if there are none."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    page = await service.in_thread(service.feed.page, caller, cursor, limit)
+    if page.worth_sending or wait == 0:
+        return json_answer(page.answer)
+    until = anyio.current_time() + wait
+    with service.wake.subscribe(await service.in_thread(service.feed.topics, caller)) as waiter:
+        while True:  # look again after subscribing: a commit may have come in between
+            await authenticate(request)
+            page = await service.in_thread(service.feed.page, caller, cursor, limit)
+            left = until - anyio.current_time()
+            if page.worth_sending or left <= 0 or service.wake.closed:
+                return json_answer(page.answer)
+            if not await _wait(request, waiter, left):
+                return Response(status_code=499)
+
+
+async def _wait(request: Request, waiter: Waiter, seconds: float) -> bool:
+    """Wait for news, for `seconds` at most; False as soon as the caller has gone away."""
+    here = True
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            nonlocal here
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+            here = False
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        await waiter.wait(seconds)
+        tasks.cancel_scope.cancel()
+    return here

@@ -1,0 +1,120 @@
+"""What every route does: read a bounded body, find out who asks, and answer in the protocol's JSON.
+
+Answers are serialized by pydantic straight into bytes; what the OpenAPI description says about them is attached by `describe`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from remote.protocol import Problem, ProblemType
+from remote.server.devices import Caller
+from remote.server.problems import Refused, from_validation, not_found
+from remote.server.service import Service
+from remote.server.tokens import unauthenticated
+
+BODY_MAX = 64 * 1024
+PLAN_MAX = 256 * 1024
+_HOST = re.compile(r"[A-Za-z0-9.\-_]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body; `Refused` (too large) as soon as it is more than `limit` bytes."""
+    too_large = Refused(ProblemType.TOO_LARGE, f"At most {limit} bytes are taken here.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect as error:
+        raise Refused(ProblemType.INVALID, "The body was cut short.") from error
+    return bytes(body)
+
+
+async def read_model(request: Request, model: type[M], limit: int = BODY_MAX) -> M:
+    body = await read_body(request, limit)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+async def authenticate(request: Request) -> Caller:
+    """Who asks; `Refused` (unauthenticated, revoked)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise unauthenticated("Send the access token: Authorization: Bearer …")
+    service = service_of(request)
+    return await service.in_thread(service.devices.authenticate, token.strip())
+
+
+def parse_id(text: str) -> bytes:
+    """An id in a path; what is none does not exist."""
+    if _ID.fullmatch(text) is None:
+        raise not_found()
+    return bytes.fromhex(text)
+
+
+def base_url(request: Request) -> str:
+    """The address by which the caller reaches the service: presigned links begin with it."""
+    chosen = service_of(request).config.public_url
+    if chosen is not None:
+        return chosen.rstrip("/")
+    host = request.headers.get("host", "")
+    if _HOST.fullmatch(host) is None:
+        raise Refused(ProblemType.INVALID, "The Host header is no address.", field="Host")
+    return f"{request.url.scheme}://{host}"
+
+
+def answer(model: BaseModel, status: int = 200) -> Response:
+    return json_answer(model.model_dump_json().encode(), status)
+
+
+def json_answer(body: bytes, status: int = 200) -> Response:
+    return Response(body, status_code=status, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def nothing() -> Response:
+    return Response(status_code=204, headers={"cache-control": "no-store"})
+
+
+def describe(
+    answer_model: type[BaseModel] | None, request_model: type[BaseModel] | None = None, *, status: int = 200, public: bool = False
+) -> dict[str, Any]:
+    """The arguments of a route that put its models into the OpenAPI description."""
+    extra: dict[str, Any] = {} if public else {"security": [{"access token": []}]}
+    if request_model is not None:
+        schema = {"$ref": f"#/components/schemas/{request_model.__name__}"}
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    problem = {"description": "A problem document (RFC 9457)", "content": {"application/problem+json": {"schema": _ref(Problem)}}}
+    done: dict[str, Any] = {"description": "Done"}
+    if answer_model is not None:
+        done["content"] = {"application/json": {"schema": _ref(answer_model)}}
+    return {
+        "response_class": Response,
+        "status_code": status,
+        "openapi_extra": extra,
+        "responses": {status: done, "4XX": problem, "5XX": problem},
+    }
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

@@ -1,0 +1,81 @@
+"""Commits, uploads, downloads and manifests of a space."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from remote.protocol import (
+    MAX_COMMIT_BYTES,
+    CommitAnswer,
+    CommitRequest,
+    DownloadPlan,
+    DownloadRequest,
+    ManifestsAnswer,
+    ManifestsRequest,
+    UploadPlan,
+    UploadRequest,
+)
+from remote.server.problems import from_validation
+from remote.server.routes.requests import (
+    PLAN_MAX,
+    answer,
+    authenticate,
+    base_url,
+    describe,
+    json_answer,
+    parse_id,
+    read_body,
+    read_model,
+    service_of,
+)
+
+router = APIRouter()
+
+
+@router.post("/v1/spaces/{space}/commit", **describe(CommitAnswer, CommitRequest))
+async def commit(request: Request, space: str) -> Response:
+    """Apply groups of changes, each whole or not at all. A repeated number gets the recorded outcome."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    id_ = parse_id(space)
+    body = await read_body(request, MAX_COMMIT_BYTES)
+    try:
+        committed = await service.in_thread(service.namespace.commit, caller, id_, body)
+    except ValidationError as error:
+        raise from_validation(error) from error
+    if committed.changed:
+        service.wake.notify(id_)
+    return json_answer(committed.answer)
+
+
+@router.post("/v1/spaces/{space}/uploads", **describe(UploadPlan, UploadRequest))
+async def uploads(request: Request, space: str) -> Response:
+    """Which objects are missing, each with a link to send it by. Refused before any byte is sent if there is no room."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    id_ = parse_id(space)
+    body = await read_model(request, UploadRequest, PLAN_MAX)
+    return answer(await service.in_thread(service.uploads.plan, caller, id_, body.objects, base_url(request)))
+
+
+@router.post("/v1/spaces/{space}/downloads", **describe(DownloadPlan, DownloadRequest))
+async def downloads(request: Request, space: str) -> Response:
+    """A link for each of the objects that contents of this space name."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    id_ = parse_id(space)
+    body = await read_model(request, DownloadRequest, PLAN_MAX)
+    return answer(await service.in_thread(service.downloads.plan, caller, id_, body.objects, base_url(request)))
+
+
+@router.post("/v1/spaces/{space}/manifests", **describe(ManifestsAnswer, ManifestsRequest))
+async def manifests(request: Request, space: str) -> Response:
+    """Manifests by inode and id, of current and of former contents."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    id_ = parse_id(space)
+    body = await read_model(request, ManifestsRequest, PLAN_MAX)
+    found = await service.in_thread(service.downloads.manifests, caller, id_, body.wanted)
+    return json_answer(await service.in_thread(lambda: found.model_dump_json().encode()))

@@ -1,0 +1,97 @@
+"""The service, wired: every module with what it needs, opened from a configuration. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os import urandom
+
+from remote.server.accounts import Accounts
+from remote.server.config import ServerConfig
+from remote.server.database.engine import Database
+from remote.server.devices import Devices
+from remote.server.downloads import Downloads
+from remote.server.feed import Feed
+from remote.server.folder import DataFolder
+from remote.server.namespace import Namespace
+from remote.server.objects.endpoint import ObjectEndpoint
+from remote.server.objects.local import LocalStore
+from remote.server.ratelimit import RateLimiter
+from remote.server.threads import Runner, Threads
+from remote.server.tokens import AccessTokens
+from remote.server.uploads import Uploads
+from remote.server.wake import LocalWake, Wake
+
+DATABASE_THREADS = 16
+PASSWORD_THREADS = 2
+"""argon2id takes 64 MiB and much of a core for each."""
+
+
+@dataclass(slots=True)
+class Service:
+    config: ServerConfig
+    folder: DataFolder
+    database: Database
+    epoch: str
+    accounts: Accounts
+    devices: Devices
+    namespace: Namespace
+    feed: Feed
+    uploads: Uploads
+    downloads: Downloads
+    objects: ObjectEndpoint
+    wake: Wake
+    logins: RateLimiter
+    in_thread: Runner
+    in_password_thread: Runner
+    clock: Callable[[], int]
+    _closed: bool = field(default=False)
+
+    def close(self) -> None:
+        """Wake who waits, and let go of the data folder. May be repeated."""
+        if not self._closed:
+            self._closed = True
+            self.wake.close()
+            self.database.close()
+            self.folder.close()
+
+
+def open_service(
+    config: ServerConfig,
+    *,
+    clock: Callable[[], int] = time.time_ns,
+    random: Callable[[int], bytes] = urandom,
+    in_thread: Runner | None = None,
+    in_password_thread: Runner | None = None,
+) -> Service:
+    """Open (and migrate) the data folder. `DataFolderError`. `clock` gives nanoseconds since 1970."""
+    folder = DataFolder(config.data)
+    try:
+        database = Database(folder.database)
+        database.migrate()
+        epoch = database.epoch(random(16).hex())
+        tokens = AccessTokens(folder.key("tokens", random), clock)
+        store = LocalStore(folder.objects, folder.key("objects", random), clock, random)
+    except BaseException:
+        folder.close()
+        raise
+    uploads = Uploads(database, store, clock, random)
+    return Service(
+        config=config,
+        folder=folder,
+        database=database,
+        epoch=epoch,
+        accounts=Accounts(config, database, clock, random),
+        devices=Devices(config, database, tokens, clock, random),
+        namespace=Namespace(database, uploads, epoch, clock),
+        feed=Feed(database, epoch),
+        uploads=uploads,
+        downloads=Downloads(database, store),
+        objects=ObjectEndpoint(store),
+        wake=LocalWake(),
+        logins=RateLimiter(clock),
+        in_thread=in_thread or Threads(DATABASE_THREADS),
+        in_password_thread=in_password_thread or Threads(PASSWORD_THREADS),
+        clock=clock,
+    )

@@ -1,0 +1,135 @@
+"""Upload sessions: which objects are missing, room for them, links to send them by, and whether they came. Blocking.
+
+An object counts as present for a caller only if a space that the caller may read names it, or the caller uploaded it in an open
+session. Whatever else the owner's spaces hold, the caller is told to upload it, to a key (a generation) of its own: so an
+object that is found under that key proves that the caller had the bytes, and not only their hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from remote.manifest import OBJECT_STORED_MAX
+from remote.protocol import Link, ObjectToUpload, ProblemType, UploadPlan
+from remote.server.access import member_of
+from remote.server.database import contents as content_rows
+from remote.server.database import uploads as rows
+from remote.server.database.engine import Database
+from remote.server.database.uploads import Upload, UploadState
+from remote.server.devices import Caller
+from remote.server.objects.store import ObjectStore, StoreUnavailable, object_key
+from remote.server.problems import Refused
+from remote.server.quota import SESSION_NS, load_budget
+
+LINK_SECONDS = 300
+STORE_RETRY_SECONDS = 10
+
+
+class Uploads:
+    def __init__(self, database: Database, store: ObjectStore, clock: Callable[[], int], random: Callable[[int], bytes]) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._random = random
+
+    def plan(self, caller: Caller, space: bytes, wanted: Sequence[ObjectToUpload], base: str) -> UploadPlan:
+        """Reserve room for what is missing, and a link for each; `Refused` (quota) before any byte is sent."""
+        lengths = _lengths(wanted)
+        with self._database.read() as connection:
+            owner = member_of(connection, caller, space).owner
+            uploads = rows.find_uploads(connection, caller.account, owner, lengths, self._since())
+        proven = self.ask_store(owner, _flat(uploads))
+        with self._database.write() as connection:
+            owner = member_of(connection, caller, space).owner
+            missing = self._reserve(connection, caller, space, owner, lengths, proven)
+        links = [self._link(base, owner, upload) for upload in missing]
+        return UploadPlan(missing=links, expires_in=LINK_SECONDS)
+
+    def find(self, connection: Connection, account: bytes, owner: bytes, ids: Collection[bytes]) -> dict[bytes, list[Upload]]:
+        """What the account has in its open sessions of this owner's spaces."""
+        return rows.find_uploads(connection, account, owner, ids, self._since()) if ids else {}
+
+    def ask_store(self, owner: bytes, uploads: Iterable[Upload]) -> set[tuple[bytes, int]]:
+        """The (object id, generation) of those that are in the store, whole: the store itself is asked, once for each."""
+        known, unknown = set(), {}
+        for upload in uploads:
+            if upload.state is UploadState.STORED:
+                known.add((upload.object_id, upload.generation))
+            elif upload.state is UploadState.PLANNED:
+                unknown[object_key(owner, upload.object_id, upload.generation)] = upload
+        if unknown:
+            try:
+                found = self._store.stat(list(unknown))
+            except StoreUnavailable as error:
+                raise Refused(ProblemType.UNAVAILABLE, str(error), retry_after_seconds=STORE_RETRY_SECONDS) from error
+            for key, stored in found.items():
+                upload = unknown[key]
+                if stored.length == upload.length and stored.sha256 in (None, upload.object_id):
+                    known.add((upload.object_id, upload.generation))
+        return known
+
+    def _reserve(
+        self,
+        connection: Connection,
+        caller: Caller,
+        space: bytes,
+        owner: bytes,
+        lengths: Mapping[bytes, int],
+        proven: Collection[tuple[bytes, int]],
+    ) -> list[Upload]:
+        """The uploads that have to be sent, written down and reserved."""
+        now = self._clock()
+        budget = load_budget(connection, owner, now)
+        readable = content_rows.readable_objects(connection, caller.account, owner, lengths)
+        known = rows.find_uploads(connection, caller.account, owner, lengths, self._since())
+        for upload in _flat(known):
+            if upload.state is UploadState.PLANNED and (upload.object_id, upload.generation) in proven:
+                rows.set_uploads(connection, [replace(upload, state=UploadState.STORED)])
+        absent = [
+            id_
+            for id_ in lengths
+            if id_ not in readable and not any((id_, upload.generation) in proven for upload in known.get(id_, ()))
+        ]
+        session = rows.open_session(connection, space, caller.account, self._since())
+        if session is None and absent:
+            session = self._random(16)
+            rows.add_session(connection, space, session, caller.account, owner, now)
+        elif session is not None:
+            rows.use_session(connection, space, session, now)
+        if session is None:
+            return []
+        again = {upload.object_id: upload for upload in _flat(known) if (upload.space, upload.session) == (space, session)}
+        changed = [replace(again[id_], length=lengths[id_], state=UploadState.PLANNED) for id_ in absent if id_ in again]
+        generations = rows.next_generations(connection, owner, [id_ for id_ in absent if id_ not in again])
+        new = [
+            Upload(space, session, id_, generation, lengths[id_], UploadState.PLANNED) for id_, generation in generations.items()
+        ]
+        budget.require(sum(upload.length - again[upload.object_id].length for upload in changed) + sum(u.length for u in new))
+        rows.set_uploads(connection, changed)
+        rows.add_uploads(connection, owner, new)
+        planned = {upload.object_id: upload for upload in (*changed, *new)}
+        return [planned[id_] for id_ in absent]
+
+    def _link(self, base: str, owner: bytes, upload: Upload) -> Link:
+        key = object_key(owner, upload.object_id, upload.generation)
+        return self._store.sign_put(base, key, upload.object_id, upload.length, LINK_SECONDS)
+
+    def _since(self) -> int:
+        return self._clock() - SESSION_NS
+
+
+def _lengths(wanted: Sequence[ObjectToUpload]) -> dict[bytes, int]:
+    lengths: dict[bytes, int] = {}
+    for index, each in enumerate(wanted):
+        if each.length > OBJECT_STORED_MAX:
+            raise Refused(ProblemType.INVALID, f"No object is longer than {OBJECT_STORED_MAX}.", field=f"objects.{index}.length")
+        if lengths.setdefault(each.id, each.length) != each.length:
+            raise Refused(ProblemType.INVALID, "One object cannot have two lengths.", field=f"objects.{index}.length")
+    return lengths
+
+
+def _flat(uploads: Mapping[bytes, list[Upload]]) -> list[Upload]:
+    return [upload for some in uploads.values() for upload in some]
