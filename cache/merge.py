@@ -1,10 +1,10 @@
 """The merge: what the person sees after the service's changes arrived. Pure; the rules and their reasons are in sync.md.
 
 Three trees take part: *base* (what the service was known to hold), *service* (what it holds now) and *local*. Each is a
-lazy `Side`. Only inodes that differ between base and local (the *dirty* ones) are decided here. For every other inode
-base and local are equal, so the service's state is the result as it stands, however many of them changed: whoever applies
-the outcome copies those rows in bulk. The one exception is a clean folder that the service removed while something in it
-has to stay; such folders are found here, because only dirty inodes can hold on to them.
+lazy `Side`. An inode that only the service changed takes the service's state, one that only the person changed stays as it
+is, however many there are of both: whoever applies the outcome copies the former in bulk. So only inodes are decided here
+that both sides have to do with. `find_contacts` finds them from the rows that the service sent, and the fixpoint draws in
+what it meets beyond them. Deciding more of them than necessary gives the same result.
 
 The service's side must be a tree (`cache.guards` checks that first). Knows nothing of SQL, drafts, open files or the wire.
 """
@@ -12,7 +12,7 @@ The service's side must be a tree (`cache.guards` checks that first). Knows noth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
@@ -128,9 +128,56 @@ FreeName = Callable[[str, bool, Callable[[str], bool]], str]
 """(name, is a folder, is taken) -> a name for a conflicted copy; see `cache.copynames`."""
 
 
-def merge(base: Side, service: Side, local: Side, dirty: Iterable[int], root: int, free_name: FreeName) -> Merged:
-    """Decide the new local state. `dirty` must name every inode whose state or names differ between base and local."""
-    return _Merge(base, service, local, root, free_name).run(sorted(set(dirty) - {root}), root)
+@dataclass(frozen=True, slots=True)
+class Contacts:
+    """Where the changes of the two sides may meet: inodes to decide, and folders to which the service gave a name."""
+
+    inodes: Set[int]
+    moved_folders: Set[int]
+
+
+def find_contacts(
+    base: Side,
+    service: Side,
+    local: Side,
+    keys: Iterable[Key],
+    inodes: Iterable[int],
+    root: int,
+    is_dirty: Callable[[int], bool],
+) -> Contacts:
+    """From the `keys` and `inodes` that the service sent, the inodes that `merge` has to decide.
+
+    `is_dirty`: whether an inode's state or names differ between base and local.
+    """
+    sent, met, moved, parents = set(inodes), set[int](), set[int](), set[int]()
+    for key in keys:
+        old, new, here = base.holder(key), service.holder(key), local.holder(key)
+        sent.update(ino for ino in (old, new) if ino is not None)
+        if here is not None and here != old:
+            met.add(here)
+        if new is not None:
+            parents.add(key[0])
+            state = service.state(new)
+            if state is not None and state.is_folder:
+                moved.add(new)
+        if old is not None and old != new:
+            met.update(_put_into_removed_folder(base, service, local, old))
+    met.update(parent for parent in parents if parent != root and not local.names(parent) and is_dirty(parent))
+    met.update(ino for ino in sent if is_dirty(ino))
+    return Contacts(met, moved)
+
+
+def _put_into_removed_folder(base: Side, service: Side, local: Side, folder: int) -> Iterable[int]:
+    """What this device put into a folder that the service removed."""
+    state = base.state(folder)
+    if state is None or not state.is_folder or service.names(folder):
+        return ()
+    return [child for name, child in local.children(folder) if base.holder((folder, name)) != child]
+
+
+def merge(base: Side, service: Side, local: Side, contacts: Contacts, root: int, free_name: FreeName) -> Merged:
+    """Decide the new local state of whatever both sides have to do with."""
+    return _Merge(base, service, local, root, free_name).run(contacts)
 
 
 class _Merge:
@@ -145,18 +192,23 @@ class _Merge:
         self.into: dict[int, int] = {}  # folder that was merged -> folder that took its children
         self.unchecked: set[int] = set()  # decided inodes whose parents may be gone
 
-    def run(self, dirty: list[int], root: int) -> Merged:
-        for ino in [*dirty, root]:
-            self.decide_state(ino)
-        for ino in dirty:
-            self.decided[ino] = self.decide_names(ino)
-        self.unchecked.update(self.decided)
-        self.keep_folders_in_use(dirty)
-        self.reach_fixpoint()
+    def run(self, contacts: Contacts) -> Merged:
+        for ino in sorted(contacts.inodes):
+            self.decide(ino)
+        for ino in sorted(contacts.inodes):
+            self.keep_folder_in_use(ino)
+        self.reach_fixpoint(contacts.moved_folders)
         copies = self.name_copies()
         return Merged({i: frozenset(names) for i, names in self.decided.items()}, self.states, self.fates, copies, self.rules)
 
     # ------------------------------------------------------------------------------------------ one inode at a time
+
+    def decide(self, ino: int) -> None:
+        if ino not in self.states:
+            self.decide_state(ino)
+            if ino != self.root:
+                self.decided[ino] = self.decide_names(ino)
+                self.unchecked.add(ino)
 
     def decide_state(self, ino: int) -> None:
         base, service, local = self.base.state(ino), self.service.state(ino), self.local.state(ino)
@@ -226,29 +278,37 @@ class _Merge:
 
     # ------------------------------------------------------------------------------------------------- the fixpoint
 
-    def names(self, ino: int) -> Iterable[Key]:
+    def names(self, ino: int) -> Set[Key]:
+        """The names of any inode in the result. If it is not decided, one of the two sides left it alone."""
         decided = self.decided.get(ino)
-        return self.service.names(ino) if decided is None else decided
+        if decided is not None:
+            return decided
+        service = self.service.names(ino)
+        return self.local.names(ino) if service == self.base.names(ino) else service
 
     def state(self, ino: int) -> State | None:
-        return self.states.get(ino) or self.service.state(ino) or self.local.state(ino)
+        decided = self.states.get(ino)
+        if decided is not None:
+            return decided
+        service, base = self.service.state(ino), self.base.state(ino)
+        return self.local.state(ino) if service == base else service
 
     def is_folder(self, ino: int) -> bool:
         state = self.state(ino)
         return state is not None and state.is_folder
 
-    def keep_folders_in_use(self, dirty: list[int]) -> None:
-        """A folder that was removed here stays if the service has something in it that is not decided here."""
-        for ino in dirty:
-            removed_here = not self.decided[ino] and self.service.names(ino) and self.is_folder(ino)
-            if removed_here and any(child not in self.decided for _, child in self.service.children(ino)):
-                self.revive(ino)
+    def keep_folder_in_use(self, ino: int) -> None:
+        """A folder that was removed here stays if the service has something in it that stays."""
+        if ino == self.root or self.decided[ino] or not self.service.names(ino) or not self.is_folder(ino):
+            return
+        if any((ino, name) in self.names(child) for name, child in self.service.children(ino)):
+            self.revive(ino)
 
-    def reach_fixpoint(self) -> None:
-        for _ in range(len(self.decided) * 4 + 100):
+    def reach_fixpoint(self, moved_folders: Set[int]) -> None:
+        for _ in range(len(self.decided) * 4 + 1000):
             self.redirect_children()
             self.revive_parents()
-            if not self.undo_a_cycle() and not self.separate_names():
+            if not self.undo_a_cycle(moved_folders) and not self.separate_names():
                 return
         raise MergeImpossible("the changes of this device and of the service cannot be brought together")
 
@@ -276,17 +336,16 @@ class _Merge:
         known = self.service.names(folder) or self.local.names(folder) or self.base.names(folder)
         if not known:
             raise MergeImpossible("a folder that something lies in never had a name")
-        if folder not in self.states:
-            self.decide_state(folder)
+        self.decide(folder)
         self.decided[folder] = {min(known)}
         self.unchecked.add(folder)
         self.rules["folder revived"] += 1
 
-    def undo_a_cycle(self) -> bool:
+    def undo_a_cycle(self, moved_folders: Set[int]) -> bool:
         """Undo one local move that closes a cycle of folders; false if there is none."""
         sound = {self.root}
-        for ino in sorted(self.decided):
-            if not self.decided[ino] or not self.is_folder(ino):
+        for ino in sorted(self.decided.keys() | moved_folders):
+            if not self.names(ino) or not self.is_folder(ino):
                 continue
             path: dict[int, None] = {}
             folder = ino
@@ -308,9 +367,10 @@ class _Merge:
         return min(names)[0]
 
     def undo_move_in(self, cycle: list[int]) -> None:
-        for ino in cycle:
+        for ino in sorted(cycle):  # not as walked: the choice must not depend on where the walk began
             service = self.service.names(ino)
-            if service and ino in self.decided and self.decided[ino] != {(self.target(p), name) for p, name in service}:
+            if service and self.names(ino) != {(self.target(parent), name) for parent, name in service}:
+                self.decide(ino)
                 self.decided[ino] = {min(service)}
                 self.unchecked.add(ino)
                 self.rules["cycle undone"] += 1
@@ -325,9 +385,9 @@ class _Merge:
                 claims.setdefault(key, []).append(ino)
         contested = []
         for key, claimants in claims.items():
-            holder = self.service.holder(key)
-            if holder is not None and holder not in self.decided:
-                claimants.append(holder)
+            for holder in {self.service.holder(key), self.local.holder(key)}:
+                if holder is not None and holder not in self.decided and key in self.names(holder):
+                    claimants.append(holder)
             if len(claimants) > 1:
                 contested.append(key)
         for key in sorted(contested):
@@ -346,11 +406,14 @@ class _Merge:
             losing = self.state(loser)
             if loser == winner or losing is None or winning is None:
                 continue
+            self.decide(loser)
             live = bool(self.service.names(loser))
             if losing.is_folder and winning.is_folder and not live:
                 self.rules["folders merged"] += 1
                 self.into[loser] = winner
                 self.decided[loser] = set()
+                for _, child in self.local.children(loser):
+                    self.decide(child)
             elif not losing.is_folder and not live and losing.same_content(winning):
                 self.rules["equal file dropped"] += 1
                 self.decided[loser].discard(key)

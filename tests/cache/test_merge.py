@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from cache.copynames import CopyNames, is_copy_name
-from cache.merge import Content, Fate, Key, Merged, MergeImpossible, State, merge
+from cache.merge import Content, Fate, Key, Merged, MergeImpossible, State, find_contacts, merge
 from remote.protocol import Kind
 from tests.support.replicas import ROOT, Tree
 
@@ -53,17 +53,28 @@ class Result:
 
 def merged_trees(base: Tree, service: Tree, local: Tree) -> Result:
     """Merge, and put the outcome together as the store does. New copies are numbered 100, 101..."""
-    dirty = {ino for ino in {**base.states, **local.states} if base.states.get(ino) != local.states.get(ino)}
-    dirty |= {ino for ino in {**base.states, **local.states} if base.names(ino) != local.names(ino)}
-    merged = merge(base, service, local, dirty, ROOT, COPIES.free_name)
-    entries = {key: ino for key, ino in service.entries.items() if ino not in merged.names}
-    for ino, names in merged.names.items():
-        for key in names:
+    inodes = {ino for side in (base, service, local) for ino in side.states}
+    keys = base.entries.keys() | service.entries.keys()
+    changed_keys = [key for key in keys if base.holder(key) != service.holder(key)]
+    changed = [ino for ino in inodes if base.state(ino) != service.state(ino)]
+
+    def is_dirty(ino: int) -> bool:
+        return base.state(ino) != local.state(ino) or base.names(ino) != local.names(ino)
+
+    contacts = find_contacts(base, service, local, changed_keys, changed, ROOT, is_dirty)
+    merged = merge(base, service, local, contacts, ROOT, COPIES.free_name)
+    entries: dict[Key, int] = {}
+    states: dict[int, State] = {}
+    for ino in inodes:
+        left_alone = base.names(ino) == service.names(ino)
+        for key in merged.names.get(ino, local.names(ino) if left_alone else service.names(ino)):
             assert entries.setdefault(key, ino) == ino
+        state = local.state(ino) if base.state(ino) == service.state(ino) else service.state(ino)
+        states[ino] = merged.states.get(ino, state)  # type: ignore[arg-type]
     for number, copied in enumerate(merged.copies, 100):
         assert copied.key not in entries
         entries[copied.key] = number
-    return Result(entries, {**local.states, **service.states, **merged.states}, merged)
+    return Result(entries, states, merged)
 
 
 # ----------------------------------------------------------------------------------------------- attributes and content
@@ -104,7 +115,8 @@ def test_attributes(base: dict, service: dict, local: dict, expected: dict) -> N
 )
 def test_content(service: State, local: State, fate: Fate, kept: str) -> None:
     result = merged_trees(tree(("f.txt", F, file("old"))), tree(("f.txt", F, service)), tree(("f.txt", F, local)))
-    assert result.merged.fates.get(F, Fate.REPLACE) is fate
+    undecided = Fate.KEEP if service == file("old") else Fate.REPLACE
+    assert result.merged.fates.get(F, undecided) is fate
     assert result.states[F].content == content(kept)
     copies = {copy_of("f.txt")} if fate is Fate.COPY else set()
     assert {name for _, name in result.entries} == {"f.txt"} | copies

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from cache.copynames import CopyNames
 from cache.groups import GroupPlan, keeps_name, plan_groups
-from cache.merge import Content, Fate, Key, Merged, Names, State, merge
+from cache.merge import Contacts, Content, Fate, Key, Merged, Names, State, find_contacts, merge
 from remote.protocol import Kind
 from tests.support.reference_service import NOT_SENT, Outcome, Page, PlainGroup, ReferenceService, Row, RowChange, names_of
 
@@ -212,19 +212,37 @@ class Replica:
                 row_revs[ino] = row.rev
         return tree, entry_revs, row_revs
 
-    def merge(self, dirty: set[int] | None = None) -> Merged:
+    def contacts(self, service: Tree) -> Contacts:
+        keys = set(self.staged_entries)
+        if self.listing:
+            keys |= self.base.entries.keys()
+        dirty = self.dirty_inodes()
+        return find_contacts(self.base, service, self.local, keys, self.staged_rows, ROOT, dirty.__contains__)
+
+    def all_dirty(self) -> Contacts:
+        return Contacts(self.dirty_inodes(), set())
+
+    def everything(self) -> Contacts:
+        service = self.service_tree()[0]
+        return Contacts({ino for tree in (self.base, service, self.local) for ino in tree.states}, set())
+
+    def merge(self, contacts: Contacts | None = None) -> Merged:
         self.changed()
         service, entry_revs, row_revs = self.service_tree()
-        merged = merge(self.base, service, self.local, dirty or self.dirty_inodes(), ROOT, self.names.free_name)
+        contacts = contacts or self.contacts(service)
+        merged = merge(self.base, service, self.local, contacts, ROOT, self.names.free_name)
         self.local = self.result(service, merged)
         self.base, self.entry_revs, self.row_revs = service, entry_revs, row_revs
         self.staged_entries, self.staged_rows, self.listing = {}, {}, False
         return merged
 
     def result(self, service: Tree, merged: Merged) -> Tree:
-        """The new local tree: what was decided, and the service's for all else."""
-        result = Tree({key: ino for key, ino in service.entries.items() if ino not in merged.names}, dict(self.local.states))
-        for ino, names in merged.names.items():
+        """The new local tree: what was decided; else the service's if the service changed it, and what is here if not."""
+        result = Tree({}, dict(self.local.states))
+        inodes = {ino for tree in (self.base, service, self.local) for ino in tree.states} | merged.names.keys()
+        for ino in inodes:
+            unchanged = service.names(ino) == self.base.names(ino)
+            names = merged.names.get(ino, self.local.names(ino) if unchanged else service.names(ino))
             for key in names:
                 assert key not in result.entries, f"two inodes are called {key}"
                 result.entries[key] = ino
@@ -234,7 +252,7 @@ class Replica:
             result.entries[copied.key] = ino
             result.states[ino] = self.local.states[copied.source]
         for ino, state in service.states.items():
-            if ino not in merged.states:
+            if state != self.base.states.get(ino):
                 result.states[ino] = state
         result.states.update(merged.states)
         assert all(merged.states[ino].content is not None for ino, fate in merged.fates.items() if fate is Fate.COPY)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from cache.merge import Content, Fate, Key, State
 from remote.protocol import Kind
 from tests.support.reference_service import Id, ReferenceService, Row, Watch, check_tree, names_of
-from tests.support.replicas import ROOT, Replica, Tree, sealed_content, sync
+from tests.support.replicas import ROOT, Replica, Tree, sealed_content, state_of, sync
 
 Step = tuple[str, int, int, int, int]
 FIRST_TRACKED = 10
@@ -105,12 +105,13 @@ class World(Watch):
             if local.names(ino) == base.names(ino) and ino in local.states and local.states[ino].same_content(base.states[ino]):
                 self.touched.discard((replica.device, ino))
         before = visible(local)
-        other = copy.copy(replica)
-        other.new_ino = iter(range(10**6, 2 * 10**6)).__next__
+        others = [copy.copy(replica), copy.copy(replica)]
         merged = replica.merge()
-        other.merge(other.base.states.keys() | other.local.states.keys() | other.staged_rows.keys() | staged_holders(other))
-        if shape(other.local) != shape(replica.local):
-            raise Broken("deciding clean inodes one by one gave another result")
+        for other, contacts in zip(others, (others[0].all_dirty(), others[1].everything()), strict=True):
+            other.new_ino = iter(range(10**6, 2 * 10**6)).__next__
+            other.merge(contacts)
+            if shape(other.local) != shape(replica.local):
+                raise Broken("deciding more inodes than those that meet gave another result")
         self.rules.update(merged.rules)
         for ino, fate in merged.fates.items():
             if fate is Fate.COPY:
@@ -239,7 +240,9 @@ class World(Watch):
                 raise Broken(f"{replica.device} has another tree than the service")
             for ino in [ROOT, *live.values()]:
                 mine, row = replica.local.states[ino], self.service.rows[ino]
-                if mine.content != row.content or any(getattr(mine, name) != value for name, value in row.attributes.items()):
+                if not mine.same_content(state_of(row)) or any(
+                    getattr(mine, name) != value for name, value in row.attributes.items()
+                ):
                     raise Broken(f"{replica.device} has {mine} for {ino}, the service {row}")
         kept = {content.size for contents in self.service.contents.values() for content in contents if content is not None}
         if lost := self.closed - self.excused - kept:
@@ -262,11 +265,7 @@ def seen(state: State) -> object:
 
 def shape(tree: Tree) -> object:
     """The tree without the numbers of new inodes."""
-    return {key: tree.states[ino] for key, ino in tree.entries.items()}
-
-
-def staged_holders(replica: Replica) -> set[int]:
-    return {ino for ino, _ in replica.staged_entries.values() if ino is not None}
+    return {key: seen(tree.states[ino]) for key, ino in tree.entries.items()}
 
 
 # ------------------------------------------------------------------------------------------------- what a person does
