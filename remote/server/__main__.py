@@ -14,6 +14,7 @@ from pathlib import Path
 from remote.server.app import run
 from remote.server.config import GIB, ServerConfig
 from remote.server.folder import DataFolderError
+from remote.server.service import create_invitation
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--quota", type=int, default=100 * GIB, help="bytes of a new account")
     parser.add_argument("--max-devices", type=int, default=5)
     parser.add_argument("--password-memory", type=int, default=64 * 1024, help="of argon2id, in KiB")
+    parser.add_argument("--invite", action="store_true", help="print an invitation code (also while the service runs), and end")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -44,7 +46,10 @@ def main() -> int:
         password_memory_kib=options.password_memory,
     )
     try:
-        run(config, on_ready=_say_ready)
+        if options.invite:
+            sys.stdout.write(create_invitation(config) + "\n")
+        else:
+            run(config, on_ready=_say_ready)
     except DataFolderError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from os import urandom
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -203,7 +204,7 @@ class AccessLog:
             client = scope.get("client")
             milliseconds = (time.perf_counter() - began) * 1000
             access_log.info(
-                "%s %s %s %d %.1f ms", client[0] if client else "-", scope["method"], scope["path"], status, milliseconds
+                "%s %s %s %d %.1f ms", client[0] if client else "-", scope["method"], quote(scope["path"]), status, milliseconds
             )
 
 

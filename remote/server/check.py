@@ -92,9 +92,11 @@ class Check:
     def run(self) -> ConflictKind | None:
         return self._entries() or self._rows() or self._names() or self._parents()
 
-    def rooted_after(self) -> set[bytes]:
-        """Folders that are known to hang on the root once the group is applied."""
-        return self._walked if self._moves_folders() else self._walked | self._rooted
+    def update_rooted(self, rooted: set[bytes]) -> None:
+        """Make `rooted` true again, now that the group is applied."""
+        if self._moves_folders():
+            rooted.clear()
+        rooted |= self._walked
 
     def named_anew(self) -> set[bytes]:
         """Known inodes that had no name before, and have one now."""

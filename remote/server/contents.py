@@ -165,13 +165,13 @@ class Contents:
     def keep(self, needs: Needs) -> None:
         self._budget.spend(needs.added, needs.released)
         self._added += needs.added
-        self._new_manifests |= needs.manifests
-        self._manifests |= needs.manifests.keys()
-        self._new_objects |= needs.objects
-        self._stored |= needs.objects
-        self._new_names |= needs.names
-        self._named |= needs.names
-        self._readable |= {id_: self._stored[id_].length for id_ in needs.names}
+        self._new_manifests.update(needs.manifests)
+        self._manifests.update(needs.manifests)
+        self._new_objects.update(needs.objects)
+        self._stored.update(needs.objects)
+        self._new_names.update(needs.names)
+        self._named.update(needs.names)
+        self._readable.update((id_, self._stored[id_].length) for id_ in needs.names)
         self._used_uploads += needs.uploads
         for upload in needs.uploads:
             self._uploads[upload.object_id] = []

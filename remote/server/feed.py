@@ -31,6 +31,8 @@ class FeedPage:
     """A serialized `ChangesPage`."""
     worth_sending: bool
     """Whether it says anything new: if not, a caller that wants to wait may."""
+    topics: tuple[bytes, ...]
+    """Whose news such a caller waits for: those of its spaces, of its account and of its device."""
 
 
 class Feed:
@@ -38,21 +40,11 @@ class Feed:
         self._database = database
         self._epoch = epoch
 
-    def check(self, text: str) -> None:
-        """`Refused` if this is no cursor."""
-        _read_cursor(text)
-
-    def topics(self, caller: Caller) -> list[bytes]:
-        """Whose news the caller waits for: those of its spaces, of its account and of its device."""
-        with self._database.read() as connection:
-            spaces = [membership.space for membership in account_rows.memberships(connection, caller.account)]
-        return [*spaces, caller.account, caller.device]
-
     def page(self, caller: Caller, text: str, limit: int) -> FeedPage:
         cursor = _read_cursor(text)
         mine = bytes.fromhex(self._epoch)
         if cursor is not None and cursor.epoch != mine:
-            return self._answer(text, [], more=False, news=True)
+            return FeedPage(self._serialize(text, [], more=False), worth_sending=True, topics=())
         known = {} if cursor is None else cursor.positions
         positions: dict[bytes, Position] = {}
         changes: list[SpaceChanges] = []
@@ -71,11 +63,12 @@ class Feed:
                 changes.append(changed)
                 more = more or changed.has_more
         news = more or any(changed.inodes or changed.entries for changed in changes) or positions.keys() != known.keys()
-        return self._answer(encode(Cursor(mine, positions)), changes, more=more, news=news)
+        answer = self._serialize(encode(Cursor(mine, positions)), changes, more=more)
+        return FeedPage(answer, news, topics=(*positions, caller.account, caller.device))
 
-    def _answer(self, cursor: str, spaces: Sequence[SpaceChanges], *, more: bool, news: bool) -> FeedPage:
+    def _serialize(self, cursor: str, spaces: Sequence[SpaceChanges], *, more: bool) -> bytes:
         page = ChangesPage.model_construct(epoch=self._epoch, cursor=cursor, has_more=more, spaces=list(spaces))
-        return FeedPage(page.model_dump_json().encode(), news)
+        return page.model_dump_json().encode()
 
 
 def _read_cursor(text: str) -> Cursor | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
 from remote.protocol import (
+    MAX_XATTR_BYTES,
     Attributes,
     CommitAnswer,
     CommitRequest,
@@ -34,6 +36,9 @@ from remote.server.problems import Refused
 from remote.server.quota import load_budget
 from remote.server.tree import Tree
 from remote.server.uploads import Uploads
+
+MAX_XATTRS = 1000
+"""Of one inode, as in `Attributes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class Application:
         if kept is not None:
             return kept
         revived = check.named_anew() - group.inodes.keys()
-        self._rooted = check.rooted_after()
+        check.update_rooted(self._rooted)
         self._apply(group, revived)
         return self._accepted(group)
 
@@ -151,6 +156,8 @@ class Application:
                 return f"the inode {id_.hex()} is a {row.kind}, and stays one"
             if change.content is not None and kind is not Kind.FILE:
                 return f"the inode {id_.hex()} is no file, so it has no content"
+            if row is not None and not _has_room_for_xattrs(row, change):
+                return f"the inode {id_.hex()} would have too many extended attributes"
             if row is None and change.content is None and kind is Kind.FILE:
                 return f"the new file {id_.hex()} has no content"
         return None
@@ -191,21 +198,20 @@ class Application:
 
     def _apply_row(self, change: InodeChange, content: NewContent | None) -> None:
         old = self._tree.inode(change.id)
-        row = self._new_row(change) if old is None else replace(old, rev=self.revision)
+        row = self._new_row(change) if old is None else old
+        fields: dict[str, Any] = {"rev": self.revision}
         if change.full is not None:
-            row = replace(row, target=change.full.target, device_number=change.full.device_number)
+            fields |= {"target": change.full.target, "device_number": change.full.device_number}
         if change.attributes.model_fields_set:
-            row = replace(row, attributes=row.attributes.changed(change.attributes))
-        if content is not None and not content.equals(row):
-            row = replace(
-                row,
-                manifest_id=content.manifest_id,
-                size=content.size,
-                sha256=content.sha256,
-                content_rev=self.revision,
-            )
-            self._add_version(row, content, self.revision)
+            fields["attributes"] = row.attributes.changed(change.attributes)
+        differs = content is not None and not content.equals(row)
+        if content is not None and differs:
+            fields |= {"manifest_id": content.manifest_id, "size": content.size, "sha256": content.sha256}
+            fields["content_rev"] = self.revision
+        row = replace(row, **fields)
         self._tree.put_inode(row)
+        if content is not None and differs:
+            self._add_version(row, content, self.revision)
 
     def _new_row(self, change: InodeChange) -> InodeRow:
         if change.full is None:
@@ -245,7 +251,14 @@ class Application:
             row = self._tree.inode(change.id)
             if row is not None:
                 inodes.append(InodeRevisions.model_construct(rev=row.rev, content_rev=row.content_rev))
-        return GroupOutcome(result="ok", entries=entries, inodes=inodes)
+        return GroupOutcome.model_construct(result="ok", entries=entries, inodes=inodes, conflict=None, objects=[], detail="")
+
+
+def _has_room_for_xattrs(row: InodeRow, change: InodeChange) -> bool:
+    if "xattrs" not in change.attributes.model_fields_set:
+        return True
+    xattrs = row.attributes.changed(change.attributes).xattrs
+    return len(xattrs) <= MAX_XATTRS and sum(len(value or b"") for value in xattrs.values()) <= MAX_XATTR_BYTES
 
 
 def _refused(why: str) -> GroupOutcome:

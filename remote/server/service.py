@@ -9,11 +9,11 @@ from os import urandom
 
 from remote.server.accounts import Accounts
 from remote.server.config import ServerConfig
-from remote.server.database.engine import Database
+from remote.server.database.engine import Database, NewerSchema
 from remote.server.devices import Devices
 from remote.server.downloads import Downloads
 from remote.server.feed import Feed
-from remote.server.folder import DataFolder
+from remote.server.folder import DataFolder, DataFolderError
 from remote.server.namespace import Namespace
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
@@ -57,6 +57,18 @@ class Service:
             self.folder.close()
 
 
+def create_invitation(config: ServerConfig) -> str:
+    """A new invitation code for the service on `config.data`, which may be running. `DataFolderError`."""
+    file = config.data / "aloft.db"
+    if not file.exists():
+        raise DataFolderError(f"there is no service in {config.data} yet: start it once")
+    database = Database(file)
+    try:
+        return Accounts(config, database, time.time_ns, urandom).invite()
+    finally:
+        database.close()
+
+
 def open_service(
     config: ServerConfig,
     *,
@@ -73,8 +85,10 @@ def open_service(
         epoch = database.epoch(random(16).hex())
         tokens = AccessTokens(folder.key("tokens", random), clock)
         store = LocalStore(folder.objects, folder.key("objects", random), clock, random)
-    except BaseException:
+    except BaseException as error:
         folder.close()
+        if isinstance(error, NewerSchema):
+            raise DataFolderError(f"{config.data}: {error}; upgrade this one first") from error
         raise
     uploads = Uploads(database, store, clock, random)
     return Service(

@@ -85,9 +85,8 @@ class Uploads:
         budget = load_budget(connection, owner, now)
         readable = content_rows.readable_objects(connection, caller.account, owner, lengths)
         known = rows.find_uploads(connection, caller.account, owner, lengths, self._since())
-        for upload in _flat(known):
-            if upload.state is UploadState.PLANNED and (upload.object_id, upload.generation) in proven:
-                rows.set_uploads(connection, [replace(upload, state=UploadState.STORED)])
+        arrived = [u for u in _flat(known) if u.state is UploadState.PLANNED and (u.object_id, u.generation) in proven]
+        rows.set_uploads(connection, [replace(upload, state=UploadState.STORED) for upload in arrived])
         absent = [
             id_
             for id_ in lengths

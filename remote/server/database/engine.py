@@ -14,6 +14,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, event, insert, select
 
 from remote.server.database import schema
@@ -21,6 +22,10 @@ from remote.server.database import schema
 BUSY_TIMEOUT_SECONDS = 30
 BATCH = 500
 """So many values in one IN."""
+
+
+class NewerSchema(Exception):
+    """The database has migrations that this program does not know."""
 
 
 class Database:
@@ -58,7 +63,10 @@ class Database:
         config.set_main_option("script_location", "remote.server.database:migrations")
         with self.write() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise NewerSchema("the database was written by a newer Aloft") from error
 
     def epoch(self, fresh: str) -> str:
         """The epoch of this database, which is `fresh` if it was made just now."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -32,8 +33,19 @@ metadata = MetaData(
     }
 )
 
-ID = LargeBinary(16)
-HASH = LargeBinary(32)
+
+class Raw(LargeBinary):
+    """Bytes that go to the driver as they are: wrapping each value is a tenth of the time that a commit takes."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+
+ID = Raw(16)
+HASH = Raw(32)
+BYTES = Raw()
 EXACT_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that is compared and ordered by its bytes."""
 
@@ -122,7 +134,7 @@ inodes = Table(
     Column("uid", BigInteger),  # null: the account itself
     Column("gid", BigInteger),
     Column("mtime_ns", BigInteger, nullable=False),
-    Column("xattrs", LargeBinary),  # null: none; else JSON, name to base64
+    Column("xattrs", BYTES),  # null: none; else JSON, name to base64
     Column("target", Text),
     Column("device_number", BigInteger),  # as a signed number
     Column("manifest_id", HASH),
@@ -153,7 +165,7 @@ commits = Table(
     Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
     Column("device_id", ID, primary_key=True),
     Column("number", BigInteger, nullable=False),  # of this device's last commit
-    Column("answer", LargeBinary, nullable=False),  # exactly what was answered
+    Column("answer", BYTES, nullable=False),  # exactly what was answered
 )
 
 manifests = Table(
@@ -162,7 +174,7 @@ manifests = Table(
     Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
     Column("id", HASH, primary_key=True),
     Column("length", Integer, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", BYTES, nullable=False),
 )
 
 versions = Table(

@@ -15,6 +15,8 @@ from remote.server.routes.requests import authenticate, describe, json_answer, s
 from remote.server.wake import Waiter
 
 WAIT_MAX_SECONDS = 60
+CLIENT_CLOSED = 499
+"""For the log; nobody reads this answer."""
 
 router = APIRouter()
 
@@ -33,15 +35,15 @@ async def changes(
     if page.worth_sending or wait == 0:
         return json_answer(page.answer)
     until = anyio.current_time() + wait
-    with service.wake.subscribe(await service.in_thread(service.feed.topics, caller)) as waiter:
+    with service.wake.subscribe(page.topics) as waiter:
         while True:  # look again after subscribing: a commit may have come in between
-            await authenticate(request)
             page = await service.in_thread(service.feed.page, caller, cursor, limit)
             left = until - anyio.current_time()
             if page.worth_sending or left <= 0 or service.wake.closed:
                 return json_answer(page.answer)
             if not await _wait(request, waiter, left):
-                return Response(status_code=499)
+                return Response(status_code=CLIENT_CLOSED)
+            await authenticate(request)  # the device may have been removed meanwhile
 
 
 async def _wait(request: Request, waiter: Waiter, seconds: float) -> bool:
