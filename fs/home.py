@@ -1,11 +1,9 @@
 """The home: the folder that holds all state of one client. Owns its layout, its safety and its locks.
 
-    credentials.json   who is logged in, and the tokens            (remote.credentials)
-    installation       this client's id, made once, kept for ever
-    replica.db         metadata and small drafts                   (cache.replica)
-    drafts/            content that was written and not yet committed
-    cache/             chunks that can be fetched again
-    run/               control.sock, mount.lock, mount.log
+    credentials.json             (remote.credentials) who is logged in, and the tokens
+    installation                 this client's id, made once, kept for ever
+    run/                         control.sock, mount.lock, mount.log
+    replica.db, drafts/, cache/  (cache.home says what they are)
 
 Two homes are two devices. Everything in it is for its owner only. Must not know what is in the files.
 """
@@ -23,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+
+from cache.home import HomePaths
 
 ENVIRONMENT = "ALOFT_HOME"
 INSTALLATION_BYTES = 16
@@ -64,18 +64,9 @@ class Home:
     def installation_file(self) -> Path:
         return self.path / "installation"
 
-    @property
-    def replica(self) -> Path:
-        return self.path / "replica.db"
-
-    @property
-    def drafts(self) -> Path:
-        return self.path / "drafts"
-
-    @property
-    def cache(self) -> Path:
-        """Where the chunk cache is unless the person puts it elsewhere."""
-        return self.path / "cache"
+    def parts(self, cache_folder: Path | None = None) -> HomePaths:
+        """The places of the cache layer; `cache_folder` is where the person wants the chunk cache instead."""
+        return HomePaths.under(self.path, cache_folder)
 
     @property
     def run(self) -> Path:
@@ -184,7 +175,8 @@ def open_home(path: Path | None = None) -> Home:
         real = _owned_folder(path, follow=True)
         _refuse_open_parent(real.parent)
         home = Home(real)
-        for folder in (home.run, home.drafts, home.cache):
+        parts = home.parts()
+        for folder in (home.run, parts.drafts, parts.cache):
             folder.mkdir(mode=0o700, exist_ok=True)
             _owned_folder(folder, follow=False)
     except OSError as error:

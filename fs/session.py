@@ -7,6 +7,7 @@ Changes that only this home holds are never given up here (P2), nor shown to ano
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,12 +47,16 @@ class LoggedOut:
 
 
 def unpushed_changes(home: Home) -> int:
-    """How many changes this home holds that the service does not have."""
-    if not home.replica.exists():
-        return 0
+    """How many changes this home holds that the service does not have. `SessionRefused` if nobody can say."""
     from cache.replica import unpushed_changes as count
 
-    return count(home.path)
+    try:
+        return count(home.path)
+    except sqlite3.Error as error:
+        raise SessionRefused(
+            f"cannot tell whether changes exist only in {home.path} ({error}): run `aloft fsck`, "
+            "or choose another home with ALOFT_HOME"
+        ) from error
 
 
 class Session:
@@ -208,13 +213,14 @@ async def _end(accounts: Accounts, access_token: str) -> bool:
 
 def _set_aside(home: Home, last: Credentials) -> None:
     """Take the last account's metadata and chunks away; the service has all of it. Files of drafts are never deleted."""
+    parts = home.parts()
     for suffix in ("", "-wal", "-shm"):
-        Path(f"{home.replica}{suffix}").unlink(missing_ok=True)
-    shutil.rmtree(home.cache)
-    home.cache.mkdir(mode=0o700)
-    if any(home.drafts.iterdir()):
-        home.drafts.rename(home.path / f"drafts-of-{last.account.id.hex()}-{time.time_ns()}")
-        home.drafts.mkdir(mode=0o700)
+        Path(f"{parts.database}{suffix}").unlink(missing_ok=True)
+    shutil.rmtree(parts.cache)
+    parts.cache.mkdir(mode=0o700)
+    if any(parts.drafts.iterdir()):
+        parts.drafts.rename(home.path / f"drafts-of-{last.account.id.hex()}-{time.time_ns()}")
+        parts.drafts.mkdir(mode=0o700)
 
 
 def _changes(count: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fs.cli.output import ExitCode, fail
+from fs.cli.output import ExitCode, JsonOption, emit, fail
 
 
 class Registration(StrEnum):
@@ -33,26 +34,42 @@ def serve(
         str | None, typer.Option("--public-url", metavar="U", help="Address by which clients reach the objects.")
     ] = None,
     registration: Annotated[Registration, typer.Option("--registration", help="Who may create accounts.")] = Registration.OPEN,
+    json: JsonOption = False,
 ) -> None:
     """Run the service: accounts, metadata and objects in one folder. Stops at Ctrl-C or SIGTERM."""
-    import platformdirs
-    from remote.server.app import run
+    import logging
 
+    import platformdirs
+
+    from remote.server.app import run
     from remote.server.config import ServerConfig
+    from remote.server.folder import DataFolderError
 
     if (tls_cert is None) != (tls_key is None):
         fail("--tls-cert and --tls-key go together", ExitCode.USAGE)
     for file in (tls_cert, tls_key):
         if file is not None and not file.is_file():
             fail(f"there is no file {file}", ExitCode.USAGE)
-    run(
-        ServerConfig(
-            data=(data or platformdirs.user_data_path("aloft-service")).absolute(),
-            host=host,
-            port=port,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            public_url=public_url,
-            registration=registration.value,
-        )
+    config = ServerConfig(
+        data=(data or platformdirs.user_data_path("aloft-service")).absolute(),
+        host=host,
+        port=port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        public_url=public_url,
+        registration=registration.value,
     )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+    def say_where(url: str) -> None:
+        emit({"url": url, "data": config.data}, f"The service listens on {url}, its data is in {config.data}", json)
+        sys.stdout.flush()
+
+    try:
+        run(config, on_ready=say_where)
+    except DataFolderError as error:
+        fail(str(error))
+    except SystemExit as stop:  # uvicorn's way to say that it cannot listen; it has logged why
+        if stop.code:
+            fail(f"cannot listen on {host}, port {port}: choose another --host or --port")

@@ -26,7 +26,7 @@ def test_where_the_home_is(tmp_path, monkeypatch):
 
 def test_a_new_home_is_for_its_owner_only(tmp_path):
     home = open_home(tmp_path / "a" / "home")
-    for path in (home.path, home.run, home.drafts, home.cache):
+    for path in (home.path, home.run, home.parts().drafts, home.parts().cache):
         assert mode(path) == 0o700
     assert open_home(home.path) == home
 
@@ -36,7 +36,7 @@ def test_an_open_home_is_closed(tmp_path):
     (tmp_path / "home" / "drafts").mkdir()
     (tmp_path / "home" / "drafts").chmod(0o777)
     home = open_home(tmp_path / "home")
-    assert mode(home.path) == mode(home.drafts) == 0o700
+    assert mode(home.path) == mode(home.parts().drafts) == 0o700
 
 
 def test_a_home_of_another_user_is_refused(tmp_path, monkeypatch):
