@@ -12,12 +12,10 @@ class HomePaths:
     database: Path
     drafts: Path
     """A file for each draft that is too large for the replica."""
-    chunks: Path
-    """The chunk cache, which may be dropped at any time."""
-    pinned: Path
-    """Chunks of pinned files."""
+    cache: Path
+    """The chunk cache. What is pinned lies in it too; nothing in it is missed when it is gone."""
 
     @classmethod
     def under(cls, home: Path, cache_folder: Path | None = None) -> HomePaths:
-        """The usual places; `cache_folder` moves the evictable chunks (only) elsewhere."""
-        return cls(home, home / "replica.db", home / "drafts", cache_folder or home / "chunks", home / "pinned")
+        """The usual places; the cache may lie elsewhere."""
+        return cls(home, home / "replica.db", home / "drafts", cache_folder or home / "cache")

@@ -7,8 +7,12 @@ a guess is not made: the row is reported, and the next full listing puts the bas
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from cache.store.database import Database
+from cache.store.restart import FileDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +155,67 @@ def find(sql: sqlite3.Connection) -> Iterator[Finding]:
     for invariant in INVARIANTS:
         for row in sql.execute(invariant.query):
             yield Finding(invariant, ", ".join(str(column) for column in row))
+
+
+class Snapshot:
+    """One state of the replica, however long it is looked at, beside whoever changes it. For a worker thread."""
+
+    def __init__(self, path: Path) -> None:
+        # One thread at a time, though not always the same one.
+        self._sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._sql.execute("PRAGMA query_only=ON")
+        self._sql.execute("BEGIN")
+        self._sql.execute("SELECT 1 FROM meta").fetchone()
+
+    def close(self) -> None:
+        self._sql.close()
+
+    def damage(self) -> str | None:
+        """What SQLite finds wrong with the file itself; None: nothing."""
+        answer = str(self._sql.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return None if answer == "ok" else " ".join(answer.split())
+
+    def findings(self) -> list[Finding]:
+        return list(find(self._sql))
+
+    def names(self) -> Iterator[tuple[int, str]]:
+        return self._sql.execute("SELECT parent, name FROM entry")
+
+    def last_draft_id(self) -> int:
+        row = self._sql.execute("SELECT seq FROM sqlite_sequence WHERE name = 'draft'").fetchone()
+        return 0 if row is None else row[0]
+
+    def drafts_in_files(self) -> list[FileDraft]:
+        return [FileDraft(*row) for row in self._sql.execute("SELECT id, ino, extents FROM draft WHERE data IS NULL")]
+
+    def drafts_in_rows(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """(id, extents, bytes)."""
+        return self._sql.execute("SELECT id, extents, data FROM draft WHERE data IS NOT NULL")
+
+    def manifests(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._sql.execute("SELECT id, data FROM manifest")
+
+    def sizes_of_manifests(self) -> dict[bytes, int]:
+        """What the rows say of the size of each manifest that is here."""
+        return dict(
+            self._sql.execute("SELECT i.manifest_id, i.manifest_size FROM inode i JOIN manifest m ON m.id = i.manifest_id")
+        )
+
+    def outstanding_commits(self) -> list[tuple[int, bytes]]:
+        """(number, body)."""
+        return self._sql.execute("SELECT commit_number, commit_body FROM space WHERE commit_body IS NOT NULL").fetchall()
+
+    def xattrs(self) -> Iterator[tuple[int, str]]:
+        return self._sql.execute("SELECT ino, xattrs FROM inode WHERE xattrs IS NOT NULL")
+
+    def count(self, table: str) -> int:
+        count: int = self._sql.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return count
+
+
+def repair(database: Database, invariants: Iterable[Invariant]) -> None:
+    """Mend what can be mended safely."""
+    with database.transaction():
+        for invariant in invariants:
+            if invariant.repair is not None:
+                database.sql.execute(invariant.repair)
