@@ -1,0 +1,192 @@
+"""The control socket: how the commands talk to the mount process of a home.
+
+One line of JSON asks, lines of JSON answer: any number of `{"progress": …}`, then one `{"result": …}` or
+`{"error": {"kind", "message"}}`. The socket is the owner's alone (0600 in a 0700 home, and the peer's uid is checked).
+Its path may be longer than an address of a Unix socket can be, so both sides go there through a descriptor of its folder.
+
+Owns the wire; what the requests mean is `fs.requests`' business.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+MAX_REQUEST_BYTES = 4 * 2**20
+MAX_CONNECTIONS = 32
+_REQUEST_SECONDS = 10.0
+_SEND_SECONDS = 30.0
+_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred, see unix(7)
+
+Json = dict[str, Any]
+Progress = Callable[[Json], Awaitable[None]]
+Handler = Callable[[Json, Progress], Awaitable[Json]]
+
+
+class ControlError(Exception):
+    """The mount process cannot do what was asked; the text is fit to show to a person."""
+
+    def __init__(self, message: str, kind: str = "failed") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class NoMountProcess(ControlError):
+    """Nobody answers at this home's socket."""
+
+    def __init__(self) -> None:
+        super().__init__("the drive is not mounted: run `aloft mount DIR`", "not mounted")
+
+
+# ---------------------------------------------------------------------------------------------------------------- server
+
+
+class ControlServer:
+    """`listen` first (an error there is the caller's), then `run` until cancelled."""
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._places = trio.Semaphore(MAX_CONNECTIONS)
+        self._socket: trio.socket.SocketType | None = None
+
+    def listen(self) -> None:
+        """The caller holds the home's mount lock, so a socket that lies there is a dead one."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            with _short_address(self._path) as address:
+                listener.bind(address)
+        finally:
+            os.umask(before)
+        listener.listen(MAX_CONNECTIONS)
+        self._socket = trio.socket.from_stdlib_socket(listener)
+
+    async def run(self) -> None:
+        assert self._socket is not None, "listen() comes first"
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    await self._places.acquire()
+                    connection, _ = await self._socket.accept()
+                    nursery.start_soon(self._serve, trio.SocketStream(connection))
+        finally:
+            self._socket.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            async with stream:
+                if _peer_uid(stream.socket) in (os.geteuid(), 0):
+                    await self._answer(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the other side went away, or does not read
+        except Exception:
+            log.exception("a control connection failed")
+        finally:
+            self._places.release()
+
+    async def _answer(self, stream: trio.SocketStream) -> None:
+        async def send(message: Json) -> None:
+            with trio.fail_after(_SEND_SECONDS):
+                await stream.send_all(json.dumps(message).encode() + b"\n")
+
+        try:
+            with trio.fail_after(_REQUEST_SECONDS):
+                request = json.loads(await _read_line(stream))
+            handler = self._handler(request)
+            result = await handler(request.get("arguments", {}), lambda progress: send({"progress": progress}))
+        except ControlError as error:
+            await send({"error": {"kind": error.kind, "message": str(error)}})
+        except ValueError as error:
+            await send({"error": {"kind": "invalid", "message": f"not a request: {error}"}})
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            raise
+        except Exception as error:
+            log.exception("a control request failed")
+            await send({"error": {"kind": "internal", "message": f"{type(error).__name__}: {error}; see the log"}})
+        else:
+            await send({"result": result})
+
+    def _handler(self, request: Any) -> Handler:
+        if not isinstance(request, dict) or not isinstance(request.get("arguments", {}), dict):
+            raise ValueError("an object is expected")
+        if request.get("version") != VERSION:
+            raise ControlError("the mount process runs another version of Aloft: unmount and mount again", "version")
+        handler = self._handlers.get(str(request.get("command")))
+        if handler is None:
+            raise ControlError(f"the mount process does not know {request.get('command')!r}", "unknown")
+        return handler
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        part = await stream.receive_some(65536)
+        if not part:
+            raise ValueError("it is cut short")
+        data += part
+        if len(data) > MAX_REQUEST_BYTES:
+            raise ValueError("it is too long")
+    return bytes(data)
+
+
+def _peer_uid(connection: trio.socket.SocketType | socket.socket) -> int:
+    _pid, uid, _gid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(uid)
+
+
+# ---------------------------------------------------------------------------------------------------------------- client
+
+
+def call(path: Path, command: str, arguments: Json | None = None, *, on_progress: Callable[[Json], None] | None = None) -> Json:
+    """Ask the mount process that listens at `path`; `NoMountProcess` if nobody does, `ControlError` if it refuses."""
+    with _connect(path) as connection:
+        request = {"version": VERSION, "command": command, "arguments": arguments or {}}
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        for line in connection.makefile("rb"):
+            answer = json.loads(line)
+            if "progress" in answer:
+                if on_progress is not None:
+                    on_progress(answer["progress"])
+            elif "error" in answer:
+                raise ControlError(answer["error"]["message"], answer["error"]["kind"])
+            else:
+                result: Json = answer["result"]
+                return result
+    raise ControlError("the mount process ended before it answered", "ended")
+
+
+@contextmanager
+def _connect(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with _short_address(path) as address:
+                connection.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NoMountProcess from None
+        if _peer_uid(connection) not in (os.geteuid(), 0):
+            raise ControlError("the control socket belongs to another user", "refused")
+        yield connection
+
+
+@contextmanager
+def _short_address(path: Path) -> Iterator[str]:
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
