@@ -75,8 +75,11 @@ class Session:
         return credentials
 
     def last(self) -> Credentials | None:
-        """Who is logged in or was last."""
-        return self._store.read()
+        """Who is logged in or was last, if that can be told."""
+        try:
+            return self._store.read()
+        except NotAuthenticated:
+            return None
 
     async def register(self, accounts: Accounts, request: RegisterRequest, device_name: str) -> Credentials:
         """Create an account and log this home in to it. The home must not belong to another account's changes."""

@@ -100,7 +100,7 @@ def login(
 
     The password is asked for, or read from stdin (--password-stdin) or $ALOFT_PASSWORD.
 
-    Without --server and --email they are those of last time.
+    What is not given is as it was last time.
     """
     import trio
 
@@ -109,11 +109,12 @@ def login(
     from remote.protocol import LoginRequest
 
     session = _session()
-    if server is None or email is None:
-        last = session.last()
-        if last is not None and server is None:
+    last = session.last()
+    if last is not None:
+        if server is None:
             server, ca, insecure = last.server, ca or (Path(last.ca) if last.ca else None), insecure or last.insecure
-        email = last.account.email if last is not None and email is None else email
+        email = email or last.account.email
+        device = device or last.device.name
     endpoint = Endpoint.parse(_needed(server, "--server URL"), ca=ca, insecure=insecure)
     email = _needed(email, "--email E")
     if replace is not None and not _is_id_prefix(replace):
