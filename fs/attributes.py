@@ -66,8 +66,8 @@ class Owners:
 
 def entry_attributes(node: Node, number: int, owners: Owners) -> EntryAttributes:
     entry = EntryAttributes()
-    entry.st_ino = number  # type: ignore[assignment]
-    entry.st_mode = FORMATS[node.kind] | node.mode  # type: ignore[assignment]
+    entry.st_ino = number
+    entry.st_mode = FORMATS[node.kind] | node.mode
     entry.st_nlink = node.nlink
     entry.st_uid = owners.shown_uid(node)
     entry.st_gid = owners.shown_gid(node)
@@ -85,7 +85,7 @@ def entry_attributes(node: Node, number: int, owners: Owners) -> EntryAttributes
 def no_entry() -> EntryAttributes:
     """A name that does not exist, as an answer that the kernel keeps."""
     entry = EntryAttributes()
-    entry.st_ino = 0  # type: ignore[assignment]
+    entry.st_ino = 0
     entry.entry_timeout = TIMEOUT_SECONDS
     return entry
 

@@ -48,10 +48,10 @@ class Kernel(Protocol):
 
 class RealKernel:
     def invalidate_entry(self, parent: int, name: bytes) -> None:
-        pyfuse3.invalidate_entry(parent, name)  # type: ignore[arg-type]
+        pyfuse3.invalidate_entry(parent, name)
 
     def invalidate_attributes(self, number: int) -> None:
-        pyfuse3.invalidate_inode(number, attr_only=True)  # type: ignore[arg-type]
+        pyfuse3.invalidate_inode(number, attr_only=True)
 
 
 def notices(changes: Iterable[Change], inodes: Inodes) -> list[Notice]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cache.drive import Drive
 
 _BLOCK = 4096
+_DOTS = 2
 _QUOTA_UNKNOWN = 2**50
 """Shown until the service has said what the account may store: a full disk would keep programs from writing."""
 _READ_GRACE_SECONDS = 2.0
@@ -96,18 +97,37 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """Entries are read anew for each answer: one that was kept from before could be older than an invalidation."""
+        """Entries are read anew for each answer: one that was kept from before could be older than an invalidation.
+
+        Positions 1 and 2 are after `.` and `..`, the others two after the replica's cookie.
+        """
         handle = self._handles.directory(fh)
+        if start_id < _DOTS and not self._reply_dots(handle.ino, start_id, token):
+            return
         taken = 0
-        for listed in self._replica.list_entries(handle.ino, start_id, handle.page):
+        for listed in self._replica.list_entries(handle.ino, max(start_id - _DOTS, 0), handle.page):
             entry = self._entry(listed.node)
-            if not pyfuse3.readdir_reply(token, listed.name.encode(), entry, listed.cookie):
+            if not pyfuse3.readdir_reply(token, listed.name.encode(), entry, listed.cookie + _DOTS):
                 self._inodes.forget(entry.st_ino, 1)
                 handle.page = taken + 1
                 return
             taken += 1
         if taken == handle.page:
             handle.page *= 2
+
+    def _reply_dots(self, ino: int, start_id: int, token: ReaddirToken) -> bool:
+        """The kernel does not count these two as looked up."""
+        dots = ((b".", ino), (b"..", self._parent_of(ino)))
+        for position, (name, directory) in list(enumerate(dots, 1))[start_id:]:
+            entry = entry_attributes(self._replica.node(directory), directory, self._owners)
+            if not pyfuse3.readdir_reply(token, name, entry, position):
+                return False
+        return True
+
+    def _parent_of(self, ino: int) -> int:
+        """Itself for a root, and for a folder that was removed and is still open."""
+        path = self._replica.path_of(ino)
+        return self._replica.resolve(path.rpartition("/")[0]).ino if path else ino
 
     @guarded
     async def releasedir(self, fh: int) -> None:
