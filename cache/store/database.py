@@ -31,6 +31,8 @@ _PAGE_CACHE_KIB = 24 * 1024
 _QUICK_CHECK_MAX = 32 * 2**20
 """Files up to this size are checked whole when opened; larger ones by `check_integrity` in a thread, after the start."""
 _WAL_MAX = 64 * 2**20
+_WAL_KEPT = 2**20
+"""To so much the WAL's file is cut when it begins anew."""
 _BUSY_SECONDS = 20.0
 """How long a transaction waits for the rare checkpoint that stops the writer."""
 _SQLITE_FULL = 13
@@ -166,6 +168,14 @@ class Database:
         finally:
             sql.close()
 
+    def wal_state(self) -> tuple[int, int]:
+        """Bytes and mtime (nanoseconds) of the WAL's file: a larger or a younger one has something to move."""
+        try:
+            found = os.stat(f"{self.path}-wal")
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_size, found.st_mtime_ns
+
     def check_integrity(self) -> None:
         """Read the whole file and raise `DamagedDatabase` if it is not sound. For a worker thread."""
         sql = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
@@ -216,6 +226,7 @@ def _configure(sql: sqlite3.Connection) -> None:
     sql.execute("PRAGMA journal_mode=WAL")
     sql.execute("PRAGMA synchronous=NORMAL")
     sql.execute("PRAGMA wal_autocheckpoint=0")
+    sql.execute(f"PRAGMA journal_size_limit={_WAL_KEPT}")
     sql.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
     sql.execute("PRAGMA temp_store=MEMORY")
     sql.execute("PRAGMA secure_delete=OFF")

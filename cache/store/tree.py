@@ -84,7 +84,7 @@ _INODE = (
     "manifest_id, manifest_size, sha256, split, rev, content_rev"
 )
 _BASE = "mode, uid, gid, mtime_ns, xattrs, manifest_id, manifest_size, sha256"
-_SAME_AS_BASE = " AND ".join(f"i.{column} IS b.{column}" for column in _BASE.split(", "))
+SAME_AS_BASE = " AND ".join(f"i.{column} IS b.{column}" for column in _BASE.split(", "))
 
 
 def encode_xattrs(xattrs: Mapping[str, bytes]) -> str | None:
@@ -370,7 +370,7 @@ class TreeStore:
         """Inodes of a space that the service does not have, or has with other attributes or content (drafts aside)."""
         rows = self._execute(
             "SELECT b.ino FROM inode_base b JOIN identity d ON d.ino = b.ino JOIN inode i ON i.ino = b.ino "
-            f"WHERE d.space = ? AND NOT (b.known AND {_SAME_AS_BASE})",
+            f"WHERE d.space = ? AND NOT (b.known AND {SAME_AS_BASE})",
             (space,),
         )
         return [row[0] for row in rows]
@@ -458,7 +458,7 @@ class TreeStore:
     def _drop_equal_shadow(self, ino: int) -> None:
         self._execute(
             "DELETE FROM inode_base AS b WHERE ino = ?1 AND known "
-            f"AND EXISTS (SELECT 1 FROM inode i WHERE i.ino = ?1 AND {_SAME_AS_BASE})",
+            f"AND EXISTS (SELECT 1 FROM inode i WHERE i.ino = ?1 AND {SAME_AS_BASE})",
             (ino,),
         )
 
@@ -488,7 +488,7 @@ def count_unpushed(path: Path) -> int:
         count: int = sql.execute(
             "SELECT count(*) FROM (SELECT coalesce(e.ino, b.ino) FROM entry_base b LEFT JOIN entry e USING (parent, name) "
             "WHERE b.ino IS NOT e.ino UNION SELECT b.ino FROM inode_base b JOIN inode i USING (ino) "
-            f"WHERE i.nlink > 0 AND NOT (b.known AND {_SAME_AS_BASE}) UNION "
+            f"WHERE i.nlink > 0 AND NOT (b.known AND {SAME_AS_BASE}) UNION "
             "SELECT d.ino FROM draft d JOIN inode i USING (ino) WHERE i.nlink > 0)"
         ).fetchone()[0]
         return count

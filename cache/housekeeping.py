@@ -1,0 +1,43 @@
+"""What has to be done now and then: empty the WAL, and purge what nobody names. No decisions."""
+
+from __future__ import annotations
+
+import trio
+
+from cache.replica import Replica
+from cache.store.database import Database
+
+PERIOD = 1.0
+CHECKPOINT_BYTES = 4 * 2**20
+CHECKPOINT_PERIOD = 60.0
+SWEEP_PERIOD = 30.0
+
+
+class Housekeeping:
+    def __init__(self, database: Database, replica: Replica) -> None:
+        self._database = database
+        self._replica = replica
+        self._checkpointed_at = self._swept_at = 0.0
+        self._checkpointed = (0, 0)
+
+    async def run(self) -> None:
+        self._checkpointed_at = self._swept_at = trio.current_time()
+        while True:
+            await trio.sleep(PERIOD)
+            await self.once()
+
+    async def once(self) -> None:
+        now = trio.current_time()
+        if self._replica.sweep_wanted or now - self._swept_at > SWEEP_PERIOD:
+            self._swept_at = now
+            await self.sweep()
+        state = self._database.wal_state()
+        if state != self._checkpointed and (state[0] > CHECKPOINT_BYTES or now - self._checkpointed_at > CHECKPOINT_PERIOD):
+            self._checkpointed_at, self._checkpointed = now, state
+            await trio.to_thread.run_sync(self._database.checkpoint)
+
+    async def sweep(self) -> None:
+        after: int | None = 0
+        while after is not None:
+            after = self._replica.sweep(after)
+            await trio.lowlevel.checkpoint()
