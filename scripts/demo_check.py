@@ -51,7 +51,9 @@ def check(demo: Path) -> int:
             else:
                 held = True
     finally:
-        Console().print(table)
+        wide = Console()
+        wide.width = max(wide.width, 120)
+        wide.print(table)
         console.print("All of it held." if held else "[red]Not all of it held.[/]")
     return 0 if held else 1
 

@@ -193,7 +193,7 @@ class Device:
         if self.is_mounted():
             with contextlib.suppress(Failed):
                 self.run("umount", str(self.point), "--no-wait", seconds=STOP_SECONDS, may_fail=True)
-        for pid in self._mount_processes():
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self._foreground is not None:
@@ -201,7 +201,7 @@ class Device:
         while self.is_mounted():
             subprocess.run(["fusermount3", "-uz", str(self.point)], check=True)
 
-    def _mount_processes(self) -> Sequence[int]:
+    def processes(self) -> Sequence[int]:
         """Processes whose ALOFT_HOME is this home."""
         mine = f"ALOFT_HOME={self.home}".encode()
         found = []
