@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -56,14 +55,14 @@ def rate(count: int, work: Callable[[], None]) -> float:
 
 def small_files(peer: Peer, sizes: Sizes) -> Iterator[Figure]:
     """Files of 1 KiB, one after the other, by one process."""
-    content = random.Random(1).randbytes(1024)
     with peer.first() as drive:
         folder = drive.point / "small"
         folder.mkdir()
         paths = [str(folder / f"file {number:06}") for number in range(sizes.files)]
+        contents = [os.urandom(1024) for _ in paths]
 
         def create() -> None:
-            for path in paths:
+            for path, content in zip(paths, contents, strict=True):
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
                 os.write(descriptor, content)
                 os.close(descriptor)
@@ -242,18 +241,12 @@ def large_tree(peer: Peer, sizes: Sizes) -> Iterator[Figure]:
 
 
 def write(path: Path, total: int, block: int, *, sync: bool = False) -> float:
-    """Seconds to write a file of bytes that do not compress, until `close` has returned."""
-    pool = random.Random(total).randbytes(64 * MIB)
-    chance = random.Random(block)
+    """Seconds to write a file of new bytes that do not compress (all made before), until `close` has returned."""
+    content = memoryview(os.urandom(total))
     started = time.perf_counter()
     descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
-    start = 0
     for offset in range(0, total, block):
-        if offset % BLOCK == 0:
-            # Another window of the pool for each MiB, so that the file does not repeat itself.
-            start = chance.randrange(len(pool) - BLOCK)
-        inside = start + offset % BLOCK
-        os.write(descriptor, pool[inside : inside + min(block, total - offset)])
+        os.write(descriptor, content[offset : offset + block])
     if sync:
         os.fsync(descriptor)
     os.close(descriptor)
