@@ -129,13 +129,16 @@ class Session:
                     "or `aloft logout --keep-drafts` to leave them here until you log in again",
                     count,
                 )
-            accounts = Accounts(credentials.endpoint())
-            told = await self._tell(accounts)
+            told = await self._tell(credentials)
             async with self._store.locked():
                 await trio.to_thread.run_sync(self._store.write, credentials.model_copy(update={"tokens": None}))
         return LoggedOut(credentials.account.email, told, count)
 
-    async def _tell(self, accounts: Accounts) -> bool:
+    async def _tell(self, credentials: Credentials) -> bool:
+        try:
+            accounts = Accounts(credentials.endpoint())
+        except NotAuthenticated:
+            return False  # the way to the service is lost, which must not keep anybody logged in
         try:
             token = await StoredTokens(self._store, accounts.refresh).current()
         except NotAuthenticated:

@@ -21,8 +21,8 @@ from remote.api import NotAuthenticated, Unreachable
 from remote.endpoint import BadAddress, Endpoint
 from remote.protocol import Account, Device, Id, Tokens
 
-LOCK_SECONDS = 30.0
-"""Longer than a refresh may take elsewhere (see `Timeouts`) would be a process that hangs."""
+LOCK_SECONDS = 45.0
+"""A refresh elsewhere that takes longer than this has met a service that does not answer, as we would."""
 _LOCK_POLL = 0.02
 EARLY_SECONDS = 30.0
 """So long before its end a token is renewed (or a fifth of its life, if that is less), for clocks and ways that are slow."""
@@ -66,8 +66,12 @@ class Credentials(BaseModel):
     tokens: TokenPair | None
 
     def endpoint(self) -> Endpoint:
+        """The service's address, with certificate authorities that can be read. `NotAuthenticated` if that is not so any more."""
         try:
-            return Endpoint.parse(self.server, ca=Path(self.ca) if self.ca else None, insecure=self.insecure)
+            endpoint = Endpoint.parse(self.server, ca=Path(self.ca) if self.ca else None, insecure=self.insecure)
+            if endpoint.ca is not None:
+                _ = endpoint.tls
+            return endpoint
         except BadAddress as error:
             raise NotAuthenticated(f"{error}: log in again (aloft login)") from error
 

@@ -67,7 +67,7 @@ def error_from_answer(
 ) -> RemoteError:
     """The error that the service (or something before it) answered with."""
     problem = _problem(headers, body)
-    message = (problem.detail or problem.title) if problem is not None else f"{host} answered with status {status}"
+    message = _one_line(problem.detail or problem.title) if problem is not None else f"{host} answered with status {status}"
     if problem is not None and problem.type == ProblemType.TOO_MANY_DEVICES:
         return TooManyDevices(message, problem.devices)
     if problem is not None and problem.type in _BY_TYPE:
@@ -145,6 +145,11 @@ def _problem(headers: Mapping[str, str], body: bytes) -> Problem | None:
         return Problem.model_validate_json(body)
     except ValidationError:
         return None
+
+
+def _one_line(text: str) -> str:
+    """What a terminal may be shown: no control characters, whatever the service says."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:

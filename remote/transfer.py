@@ -112,6 +112,14 @@ class BodyTransport(httpx.AsyncBaseTransport):
             connection.close()
         return None
 
+    def _keep(self, origin: _Origin, connection: _Connection) -> None:
+        """For the next exchange. The last one is used first, so those that are not needed grow old at the front."""
+        connection.idle_since = time.monotonic()
+        connections = self._idle.setdefault(origin, [])
+        while connections and connections[0].is_old(connection.idle_since):
+            connections.pop(0).close()
+        connections.append(connection)
+
     async def _connect(self, origin: _Origin, seconds: float) -> _Connection:
         job = _Connecting(partial(self._make, origin, seconds))
         with trio.move_on_after(seconds):  # the resolver has no timeout of its own
@@ -128,8 +136,7 @@ class BodyTransport(httpx.AsyncBaseTransport):
     async def _exchange(self, origin: _Origin, connection: _Connection, order: _Order) -> httpx.Response:
         outcome: _Outcome = await self._in_thread(_Exchanging(connection, order))
         if outcome.reusable and not self._closed:
-            connection.idle_since = time.monotonic()
-            self._idle.setdefault(origin, []).append(connection)
+            self._keep(origin, connection)
         else:
             connection.close()
         extensions: dict[str, Any] = {}
@@ -167,9 +174,12 @@ class _Connection:
         self.socket: socket.socket = client.sock
         self.idle_since = 0.0
 
+    def is_old(self, now: float) -> bool:
+        return now - self.idle_since > _IDLE_SECONDS
+
     def is_usable(self, now: float) -> bool:
         """Not idle for too long, and silent: bytes without a request, or an end, make a connection useless."""
-        if now - self.idle_since > _IDLE_SECONDS:
+        if self.is_old(now):
             return False
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
@@ -280,7 +290,7 @@ class _Order:
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     status: int
-    headers: list[tuple[str, str]]
+    headers: list[tuple[bytes, bytes]]
     body: bytearray
     sha256: bytes | None
     reusable: bool
@@ -357,7 +367,8 @@ class _Exchanging(_Job):
         else:
             body = bytearray(response.read(_ERROR_BODY_MAX))
         reusable = response.isclosed() and not response.will_close and not self._cut
-        return _Outcome(response.status, response.getheaders(), body, sha256, reusable)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.getheaders()]
+        return _Outcome(response.status, headers, body, sha256, reusable)
 
     def _receive_object(self, response: http.client.HTTPResponse, length: int) -> tuple[bytearray, bytes]:
         """The body, and its hash. One that is cut short is an error here; one that is honestly shorter or longer is not:

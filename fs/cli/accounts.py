@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from fs.cli.output import ExitCode, JsonOption, emit, fail, note
+from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -80,7 +80,7 @@ def register(
     try:
         credentials = trio.run(session.register, Accounts(endpoint), request, _device_name(device))
     except AlreadyExists as error:
-        fail(f"{str(error).rstrip('.')}: run `aloft login --server {endpoint.url} --email {email}`", error="exists")
+        fail(f"{str(error).rstrip('.')}: run `aloft login --server {endpoint.url} --email {email}`", kind="exists")
     emit(_identity(credentials), f"Welcome, {email}. This device is {credentials.device.name}. Next: aloft mount ~/Aloft", json)
 
 
@@ -227,11 +227,12 @@ def _table(devices: DeviceList) -> Table:
     from datetime import datetime
 
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("id", "name", "last seen", "", title=f"{len(devices.devices)} of {devices.limit} devices", title_justify="left")
     for device in devices.devices:
         seen = datetime.fromtimestamp(device.last_seen_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(device.id.hex()[:12], device.name, seen, "this one" if device.current else "")
+        table.add_row(device.id.hex()[:12], Text(printable(device.name)), seen, "this one" if device.current else "")
     return table
 
 

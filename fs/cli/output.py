@@ -83,6 +83,11 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def printable(text: str) -> str:
+    """Text from elsewhere, as a terminal may be shown it: one line, no control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def print_json(data: Mapping[str, Any]) -> None:
     say(json_module.dumps(data, default=_plain, indent=2 if sys.stdout.isatty() else None))
 
@@ -108,7 +113,7 @@ class Reported:
 def report(error: Exception, *, json: bool) -> int:
     """Tell the person about `error`; returns the exit code."""
     reported = describe(error)
-    note(f"aloft: {reported.message}")
+    note(f"aloft: {printable(reported.message)}")
     if json:
         print_json({"error": {"message": reported.message, "code": int(reported.code), **reported.data}})
     return int(reported.code)
@@ -148,7 +153,7 @@ def _describe_remote(error: Exception) -> Reported | None:
         return Reported(text + hint, ExitCode.NOT_LOGGED_IN)
     if isinstance(error, TooManyDevices):
         devices = [{"id": device.id, "name": device.name, "last_seen_ns": device.last_seen_ns} for device in error.devices]
-        names = ", ".join(f"{device.name} ({device.id.hex()[:8]})" for device in error.devices)
+        names = ", ".join(f"{device.id.hex()[:12]} {device.name}" for device in error.devices)
         hint = f"{text}: {names}. Give `--replace ID` to log one of them out"
         return Reported(hint, ExitCode.FAILED, {"devices": devices})
     if isinstance(error, Transient):

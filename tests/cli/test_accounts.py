@@ -273,6 +273,15 @@ def test_logout_without_the_service(aloft, home, tmp_path):
     assert aloft("whoami").code == 4
 
 
+def test_logout_when_the_way_to_the_service_is_lost(aloft, registered, home, tmp_path):
+    store = CredentialStore(home / "credentials.json")
+    store.write(store.read().model_copy(update={"ca": str(tmp_path / "gone.pem")}))
+    assert aloft("whoami").code == 4
+    ran = aloft("logout", "--json")
+    assert (ran.code, ran.data["service_told"]) == (0, False)
+    assert stored(home).tokens is None
+
+
 # ------------------------------------------------------------------------------------------- another account in a home
 
 

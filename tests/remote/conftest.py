@@ -41,6 +41,8 @@ class WireServer:
         self.reply: Callable[[Received], Reply] = lambda _: Reply()
         self.received: list[Received] = []
         self.connections = 0
+        self.hasty = False
+        """Answer before the body of a request was read."""
         self.ended = threading.Semaphore(0)
         """Released each time that a client ended a connection."""
         self._tls = tls
@@ -101,7 +103,7 @@ class WireServer:
         while (line := reader.readline().decode().strip()) != "":
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        body = reader.read(int(headers.get("content-length", "0")))
+        body = b"" if self.hasty else reader.read(int(headers.get("content-length", "0")))
         received = Received(method, target, headers, body, number)
         self.received.append(received)
         reply = self.reply(received)

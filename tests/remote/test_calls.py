@@ -45,7 +45,7 @@ def service_for(url: str, tokens: ScriptedTokens | None = None, timeouts: Timeou
 
 
 def problem(kind: ProblemType | str, status: int, **more: object) -> bytes:
-    return json.dumps({"type": kind, "title": "It went wrong", "status": status, "detail": "like this", **more}).encode()
+    return json.dumps({"type": kind, "title": "It went wrong", "status": status, "detail": "like this"} | more).encode()
 
 
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -77,6 +77,11 @@ async def test_problems_become_the_exceptions_of_the_interface(wire, reply, kind
         with pytest.raises(error, match="like this") as caught:
             await service.devices()
     assert type(caught.value) is error
+
+
+def test_what_a_service_says_cannot_move_the_cursor_of_a_terminal():
+    body = problem(ProblemType.INVALID, 422, detail="a\x1b[2Jb\nc")
+    assert str(error_from_answer(422, {"content-type": "application/problem+json"}, body, "host")) == "a [2Jb c"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
 
 import httpx
 import pytest
@@ -211,6 +212,31 @@ async def test_a_refused_connection_is_unreachable_at_once(wire):
     async with service_for(wire.url) as service:
         with pytest.raises(Unreachable, match="refused"):
             await service.get_object(get_link(wire.url), len(BODY))
+
+
+async def test_an_early_refusal_is_heard(wire, reply):
+    wire.hasty = True
+    wire.reply = lambda _: reply(403, close=True)
+    body = bytes(30_000_000)
+    async with service_for(wire.url) as service:
+        with pytest.raises(LinkExpired):
+            await service.put_object(put_link(wire.url, body), body)
+
+
+async def test_headers_beyond_ascii(wire, reply):
+    wire.reply = lambda _: reply(200, BODY, {"X-Owner": "J\xc3\xb6rg"})
+    async with service_for(wire.url) as service:
+        assert await service.get_object(get_link(wire.url), len(BODY)) == BODY
+
+
+async def test_a_server_that_never_shakes_hands():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        async with HttpService(Endpoint.parse(url), FixedToken(), timeouts=Timeouts(connect=0.3, progress=5.0)) as service:
+            with pytest.raises(Unreachable, match="in time"), trio.fail_after(10):
+                await service.get_object(get_link(url), len(BODY))
+            with pytest.raises(Unreachable, match="in time"), trio.fail_after(10):
+                await service.devices()
 
 
 @pytest.mark.parametrize(
