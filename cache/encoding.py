@@ -67,7 +67,7 @@ def encode(plain: bytes | bytearray | memoryview, *, raw: bool = False) -> Encod
 
 
 def decode(stored: bytes | bytearray, ref: ChunkRef) -> bytes | bytearray:
-    """The plain bytes of the object of `ref`, whose stored bytes were verified already; `Corrupt` if they are not what it says."""
+    """The plain bytes of the object of `ref`. Its stored bytes were verified; `Corrupt` if they are not what `ref` says."""
     if len(stored) != ref.stored_length:
         raise Corrupt("an object is not as long as its manifest says")
     if ref.encoding is Encoding.RAW:

@@ -1,0 +1,248 @@
+"""One draft: content written here and not yet on the service. Its bytes, its extents, and the order in which they are kept.
+
+A small draft (every byte it holds lies below `SMALL`) is in memory while its file is open, and in its row when saved. A large
+one is a sparse file `drafts/<id>`, whose row exists before it gets a byte. The order is what makes a crash harmless:
+
+    spill     row → bytes into the file → (they were synced before? sync the file) → row without the bytes
+    save      bytes in the file → row that knows them
+    truncate  row → file cut (it may stay longer than the row says: what the extents do not hold is never read)
+    discard   row gone → file unlinked
+
+While a row has `data`, the file of that id (left by a spill that a crash interrupted) means nothing.
+
+Knows one layer only: what shows through below it, and who may write when, is `cache.files`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from cache.disk import disk_errors, sync_folder, write_all
+from cache.errors import CorruptData
+from cache.extents import Extents, Held
+from cache.store.content import ContentStore, DraftRow
+
+SMALL = 64 * 1024
+INLINE_WRITE = 64 * 1024
+"""Writes up to this size go to the page cache on the event loop: handing them to a thread would cost more."""
+ZERO_RUN = 64 * 1024
+"""Zeros written in runs of at least this much take no space."""
+
+_ZEROS = bytes(2**20)
+_WRITERS = 8
+
+
+class DraftFolder:
+    """Where the large drafts are, and the threads that write them. One for the whole client."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self.writers = trio.CapacityLimiter(_WRITERS)
+
+    def file_of(self, draft: int) -> Path:
+        return self.path / str(draft)
+
+    def unlink(self, drafts: list[int]) -> None:
+        """For a worker thread, after the transaction that dropped their rows."""
+        for draft in drafts:
+            self.file_of(draft).unlink(missing_ok=True)
+
+
+class Draft:
+    """A layer of a file's content: `size` of the whole as seen through it, `floor` of what shows through from below."""
+
+    def __init__(self, folder: DraftFolder, ino: int, size: int, floor: int) -> None:
+        self.id: int | None = None
+        """None: it has no row yet, so nothing of it survives a crash."""
+        self.ino = ino
+        self.size = size
+        self.floor = floor
+        self.extents = Extents()
+        self.sealed = False
+        self.complete = False
+        self.unsaved = True
+        """The row does not say what the draft holds."""
+        self._folder = folder
+        self._data: bytearray | None = bytearray()
+        self._descriptor = -1
+        self._synced = False
+        self._untrimmed = False
+
+    @classmethod
+    def load(cls, folder: DraftFolder, row: DraftRow) -> Draft:
+        draft = cls(folder, row.ino, row.size, row.floor)
+        draft.id = row.id
+        draft.extents = Extents.unpack(row.extents)
+        draft.sealed = row.sealed
+        draft.complete = row.complete
+        draft.unsaved = False
+        draft._data = None if row.data is None else bytearray(row.data)
+        draft._synced = True  # perhaps; to believe so costs one sync, if it ever spills
+        return draft
+
+    @property
+    def in_memory(self) -> bool:
+        return self._data is not None
+
+    # --------------------------------------------------------------------------------------------------------- content
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes that the extents hold as data."""
+        held = self._data
+        piece = os.pread(self._open(), end - start, start) if held is None else bytes(held[start:end])
+        if len(piece) != end - start:
+            piece += self._read_rest(start + len(piece), end)
+        return piece
+
+    async def write(self, store: ContentStore, offset: int, data: bytes) -> None:
+        """Hold `data` at `offset`. On `DiskFull` the draft is what it was before, or holds a part of `data`."""
+        end = offset + len(data)
+        if len(data) >= ZERO_RUN and _is_zeros(data) and not self.extents.holds_data(offset, end):
+            held = Held.ZEROS
+        else:
+            held = Held.DATA
+            if self._data is not None and end <= SMALL:
+                self._write_memory(self._data, offset, data)
+            else:
+                await self._write_file(store, offset, data)
+        self.extents.put(offset, end, held)
+        self.size = max(self.size, end)
+        self.unsaved = True
+
+    def truncate(self, size: int) -> None:
+        """Cut to `size`, or grow with zeros. The file is cut later, by `trim`: the row has to know first."""
+        if size < self.size:
+            self._untrimmed = self._untrimmed or self.extents.data_end > size
+            self.extents.cut(size)
+            self.floor = min(self.floor, size)
+            if self._data is not None:
+                del self._data[size:]
+        self.size = size
+        self.unsaved = True
+
+    async def trim(self) -> None:
+        """Give back what a truncation freed. Only after `save`."""
+        if self._untrimmed and self._data is None and not self.sealed:
+            self._untrimmed = False
+            cut = partial(os.ftruncate, self._open(), self.extents.data_end)
+            await trio.to_thread.run_sync(cut, limiter=self._folder.writers)
+
+    # ------------------------------------------------------------------------------------------------------ persistence
+
+    def save(self, store: ContentStore, now_ns: int) -> None:
+        """Let the row say what the draft holds now; after it, the draft survives the end of this process."""
+        data = None if self._data is None else bytes(self._data)
+        packed = self.extents.pack()
+        if self.id is None:
+            self.id = store.add_draft(self.ino, self.size, self.floor, packed, data, now_ns)
+        else:
+            store.save_draft(self.id, self.size, self.floor, packed, data, now_ns)
+        self.unsaved = False
+
+    async def sync(self) -> None:
+        """The bytes survive power loss, if the row does."""
+        if self._data is None and self._descriptor >= 0:
+            with disk_errors():
+                await trio.to_thread.run_sync(os.fdatasync, self._descriptor, limiter=self._folder.writers)
+                if not self._synced:
+                    await trio.to_thread.run_sync(sync_folder, self._folder.path, limiter=self._folder.writers)
+        self._synced = True
+
+    def close(self) -> None:
+        """Nobody reads or writes it any more, for now."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    async def take_from_below(self, store: ContentStore, below: Draft) -> None:
+        """Become what this draft over `below` shows, so that `below` is not needed any more. Synced, not yet saved.
+
+        What is copied fills this draft's holes, so the draft is right at every moment, with `below` under it or not.
+        """
+        gaps = [piece for piece in self.extents.pieces(0, min(self.floor, below.size)) if piece.held is Held.NOTHING]
+        for gap in gaps:
+            for piece in below.extents.pieces(gap.start, gap.end):
+                if piece.held is Held.ZEROS or (piece.held is Held.NOTHING and piece.start >= below.floor):
+                    self.extents.put(piece.start, piece.end, Held.ZEROS)
+                elif piece.held is Held.NOTHING and piece.end > below.floor:
+                    self.extents.put(below.floor, piece.end, Held.ZEROS)
+                elif piece.held is Held.DATA:
+                    await self._copy(store, below, piece.start, piece.end)
+        self.floor = min(self.floor, below.floor)
+        self.unsaved = True
+        self._synced = False
+        await self.sync()
+
+    async def _copy(self, store: ContentStore, below: Draft, start: int, end: int) -> None:
+        for at in range(start, end, 2**20):
+            stop = min(at + 2**20, end)
+            data = await trio.to_thread.run_sync(below.read, at, stop, limiter=self._folder.writers)
+            if self._data is not None and stop <= SMALL:
+                self._write_memory(self._data, at, data)
+            else:
+                await self._write_file(store, at, data)
+            self.extents.put(at, stop, Held.DATA)
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    @staticmethod
+    def _write_memory(held: bytearray, offset: int, data: bytes) -> None:
+        if offset > len(held):
+            held.extend(bytes(offset - len(held)))
+        held[offset : offset + len(data)] = data
+
+    async def _write_file(self, store: ContentStore, offset: int, data: bytes) -> None:
+        if self._data is not None:
+            await self._spill(store)
+        descriptor = self._open()
+        with disk_errors():
+            if len(data) <= INLINE_WRITE:
+                write_all(descriptor, data, offset)
+            else:
+                await trio.to_thread.run_sync(write_all, descriptor, data, offset, limiter=self._folder.writers)
+
+    async def _spill(self, store: ContentStore) -> None:
+        """Move the bytes from memory into a file."""
+        assert self._data is not None
+        if self.id is None:
+            self.id = store.add_draft(self.ino, self.size, self.floor, self.extents.pack(), bytes(self._data), 0)
+        with disk_errors():
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            descriptor = os.open(self._folder.file_of(self.id), flags, 0o600)
+            try:
+                write_all(descriptor, bytes(self._data), 0)
+                if self._synced:
+                    await trio.to_thread.run_sync(os.fdatasync, descriptor, limiter=self._folder.writers)
+                    await trio.to_thread.run_sync(sync_folder, self._folder.path, limiter=self._folder.writers)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+        self._data = None
+        self.unsaved = True
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            assert self.id is not None
+            try:
+                self._descriptor = os.open(self._folder.file_of(self.id), os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise CorruptData(f"the draft {self.id} has lost its file") from None
+        return self._descriptor
+
+    def _read_rest(self, start: int, end: int) -> bytes:
+        rest = b"" if self._data is not None else os.pread(self._open(), end - start, start)
+        if len(rest) != end - start:
+            raise CorruptData(f"the draft {self.id} is shorter than its row says")
+        return rest
+
+
+def _is_zeros(data: bytes) -> bool:
+    if data[0] or data[-1] or data[len(data) // 2]:
+        return False
+    return all(data[at : at + len(_ZEROS)] == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS)))

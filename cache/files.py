@@ -1,0 +1,588 @@
+"""Open files: reading and writing contents, whatever lies where.
+
+A content is a stack of layers: drafts (the topmost may be open for writes, those below are sealed) over a manifest, whose
+chunks are in the chunk cache or on the service. `File` is one content, shared by the handles on it; `Files` is all of them.
+
+Everything between two awaits is consistent. Of the awaits, writing to a draft's file, truncating and squashing exclude each
+other per file (`File._lock`); nothing here excludes another file, and reads exclude nothing. Knows no kernel, no names, no
+commit; the service only through `Downloads` and `Manifests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import outcome
+import trio
+
+from cache.chunks import Chunks, OpenChunk
+from cache.clock import Clock
+from cache.downloads import Downloads, Wanted
+from cache.drafts import Draft, DraftFolder
+from cache.errors import CorruptData, FileTooLarge, NoEntry, NotAFile, TimedOut
+from cache.extents import Held
+from cache.link import LinkDecisions
+from cache.manifests import Manifests, WhichContent
+from cache.model import Node
+from cache.readahead import ReadAhead
+from cache.store.content import ContentStore, DraftRow
+from cache.store.tree import InodeRow, TreeStore
+from remote.manifest import SIZE_MAX, ChunkRef, Encoding, Manifest
+from remote.protocol import Kind
+
+_BIG_ZEROS = 2**20
+
+
+class UploadQueue(Protocol):
+    """What uploads want to hear of files."""
+
+    def due(self, ino: int) -> None:
+        """Closed or fsynced with something to send."""
+
+    def written(self, ino: int) -> None:
+        """Written for the first time since it was sealed, and still open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The content beneath the drafts. `manifest_id` None: a new file."""
+
+    space: int
+    space_id: bytes
+    source: int
+    inode_id: bytes
+    manifest_id: bytes | None
+    size: int
+    sha256: bytes | None
+
+
+@dataclass(slots=True)
+class Writing:
+    """How a file was written since it was sealed last; `uploads` decides by it when to seal an open one. Monotonic seconds."""
+
+    first: float = 0.0
+    last: float = 0.0
+    appended_only: bool = True
+    asked: bool = False
+    """Closed or fsynced since the last write."""
+
+
+class File:
+    """One content of a file. Made by `Files` only."""
+
+    def __init__(self, files: Files, row: InodeRow, base: Base, drafts: Iterable[DraftRow]) -> None:
+        self.ino: int | None = row.ino
+        """None: detached; the service's content took its place, and this is the one that was opened."""
+        self.base = base
+        self.handles = 0
+        self.writing: Writing | None = None
+        self._files = files
+        self._layers = [Draft.load(files.folder, draft) for draft in drafts]
+        self._size = self._layers[-1].size if self._layers else base.size
+        self._row_size = row.size
+        self._manifest: Manifest | None = None
+        self._read_ahead = ReadAhead()
+        self._lock = trio.Lock()
+        self._detached_row: InodeRow | None = None
+        self.was_closed = base.manifest_id is not None or bool(self._layers)
+
+    # ---------------------------------------------------------------------------------------------------------- asking
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def layers(self) -> tuple[Draft, ...]:
+        """From the lowest to the topmost."""
+        return tuple(self._layers)
+
+    @property
+    def unsaved(self) -> bool:
+        return bool(self._layers) and (self._layers[-1].unsaved or self._row_size != self._size)
+
+    def node(self) -> Node:
+        row = self._detached_row if self.ino is None else self._files.tree.inode(self.ino)
+        if row is None:
+            raise NoEntry("the file is gone")
+        return Node(
+            *(row.ino, row.kind, row.mode, row.uid, row.gid, self._size, row.nlink),
+            *(row.atime_ns, row.mtime_ns, row.ctime_ns, row.device_number or 0),
+        )
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset`; fewer than `size` only at the end. Raises `Unavailable` if they cannot be had."""
+        end = min(offset + size, self._size)
+        if offset >= end:
+            return b""
+        if not self._layers:
+            return await self._read_base(offset, end)
+        parts: list[bytes | tuple[int, int]] = []
+        self._gather(len(self._layers) - 1, offset, end, parts)
+        return b"".join([await self._read_base(*part) if isinstance(part, tuple) else part for part in parts])
+
+    # --------------------------------------------------------------------------------------------------------- writing
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put `data` at `offset`. It is safe from the end of this process after `flush`, `fsync` or the last `release`."""
+        if offset + len(data) > SIZE_MAX:
+            raise FileTooLarge("no file may be larger than 2^63 - 1 bytes")
+        if not data:
+            return
+        appends = offset >= self._size
+        async with self._lock:
+            draft = self._writable()
+            self._note_write(appends)
+            await draft.write(self._files.store, offset, data)
+            self._size = max(self._size, draft.size)
+
+    async def truncate(self, size: int) -> None:
+        """Cut, or grow with zeros. It has happened also after a crash when this returns."""
+        async with self._lock:
+            self.truncate_nowait(size)
+            await self._layers[-1].trim()
+
+    def truncate_nowait(self, size: int) -> None:
+        """The same; what it frees on the disk is given back later."""
+        if not 0 <= size <= SIZE_MAX:
+            raise FileTooLarge("no file may be larger than 2^63 - 1 bytes")
+        draft = self._writable()
+        draft.truncate(size)
+        self._size = size
+        now = self._files.clock.wall_ns()
+        with self._files.store.database.transaction():
+            self._save()
+            if self.ino is not None:
+                self._files.tree.update_inode(self.ino, mtime_ns=now, ctime_ns=now)
+        self._note_write(False)
+
+    async def flush(self) -> None:
+        """A handle is being closed: what was written survives the end of this process. Errors are the application's."""
+        if self.unsaved:
+            async with self._lock:
+                if self._layers:
+                    self._save()
+                    await self._layers[-1].trim()
+        self._ask_upload()
+
+    async def fsync(self) -> None:
+        """What was written, and the file's name, survive power loss."""
+        async with self._lock:
+            for draft in self._layers:
+                await draft.sync()
+            self._save()
+            await trio.to_thread.run_sync(self._files.store.database.make_durable)
+        self._ask_upload()
+
+    def release(self) -> None:
+        """One handle less."""
+        self._files.released(self)
+
+    # ------------------------------------------------------------------------------------- for uploads, sync and Files
+
+    async def seal(self) -> Draft | None:
+        """Freeze the topmost draft, if there is no sealed one below it. The lowest draft, sealed; None: there is none."""
+        async with self._lock:
+            if not self._layers:
+                return None
+            lowest = self._layers[0]
+            if not lowest.sealed:
+                self._save()
+                assert lowest.id is not None
+                self._files.store.seal([lowest.id])
+                lowest.sealed = True
+                self.writing = None
+            return lowest
+
+    async def squash(self) -> None:
+        """Give the upload of the sealed draft up: merge it into the one above it, or open it again if there is none."""
+        async with self._lock:
+            lowest = self._layers[0]
+            assert lowest.id is not None
+            if len(self._layers) == 1:
+                self._files.store.unseal(lowest.id)
+                lowest.sealed = lowest.complete = False
+                return
+            above = self._layers[1]
+            await above.take_from_below(self._files.store, lowest)
+            with self._files.store.database.transaction():
+                above.save(self._files.store, self._files.clock.wall_ns())
+                self._files.store.drop_draft(lowest.id)
+            del self._layers[0]
+        self._files.unlink([lowest])
+
+    async def manifest(self) -> Manifest | None:
+        """Of the base; None for a new file."""
+        id_ = self.base.manifest_id
+        if self._manifest is None and id_ is not None:
+            with trio.move_on_after(self._files.downloads.io_timeout):
+                manifest = await self._files.manifests.get(self._which(id_))
+                if self.base.manifest_id == id_:  # an acknowledgement may have come meanwhile
+                    self._manifest = manifest
+                return manifest
+            raise TimedOut("the service did not send the list of this file's chunks in time")
+        return self._manifest
+
+    async def read_sealed(self, draft: Draft, start: int, end: int) -> bytearray:
+        """The content as seen through the sealed draft, which is the lowest. Much at a time, so in a thread."""
+        content = bytearray()
+        for piece in draft.extents.pieces(start, end):
+            shows = min(max(draft.floor, piece.start), piece.end) if piece.held is Held.NOTHING else piece.start
+            if piece.held is Held.DATA:
+                content += await trio.to_thread.run_sync(draft.read, piece.start, piece.end, limiter=self._files.folder.writers)
+            elif piece.start < shows:
+                content += await self._read_base(piece.start, shows)
+            content += bytes(piece.end - start - len(content))
+        return content
+
+    def dropped(self, draft_ids: list[int], base: Base | None) -> list[Draft]:
+        """Rows of these drafts are gone, acknowledged or discarded; what remains lies on `base`."""
+        gone = [draft for draft in self._layers if draft.id in draft_ids]
+        self._layers = [draft for draft in self._layers if draft.id not in draft_ids]
+        if base is not None and base.manifest_id != self.base.manifest_id:
+            self._rebase(base)
+        return gone
+
+    def objects_missing(self) -> None:
+        """The service lost objects of this content: all of it is to be looked at again."""
+        if not self._layers:
+            self._writable()
+            self._save()
+        for draft in self._layers:
+            draft.complete = False
+
+    def moved(self, ino: int, base: Base) -> None:
+        """The drafts belong to another inode now; so do the handles."""
+        self.ino = ino
+        for draft in self._layers:
+            draft.ino = ino
+        self.base = replace(base, source=self.base.source, inode_id=self.base.inode_id)
+
+    def detach(self, row: InodeRow) -> None:
+        """The inode has another content now. This stays what it is; the first write makes it a file of its own."""
+        self._detached_row = row
+        self.ino = None
+
+    def close(self) -> None:
+        for draft in self._layers:
+            draft.close()
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _which(self, manifest_id: bytes) -> WhichContent:
+        return WhichContent(self.base.space, self.base.source, self.base.inode_id, manifest_id)
+
+    def _rebase(self, base: Base) -> None:
+        self.base = base
+        self._manifest = None
+        self._read_ahead = ReadAhead()
+        self.was_closed = True
+
+    def _writable(self) -> Draft:
+        """The draft that takes writes; a new one on top if there is none."""
+        if self._layers and not self._layers[-1].sealed:
+            return self._layers[-1]
+        if self.ino is None:
+            self._files.fork(self)
+        assert self.ino is not None
+        draft = Draft(self._files.folder, self.ino, self._size, self._size)
+        self._layers.append(draft)
+        return draft
+
+    def _save(self) -> None:
+        """Let the replica know what is held. Must not stand between a write's bytes and its extents."""
+        if not self._layers or self.ino is None:
+            return
+        store, top = self._files.store, self._layers[-1]
+        if not (top.unsaved or self._row_size != self._size):
+            return
+        with store.database.transaction():
+            if top.unsaved:
+                top.save(store, self._files.clock.wall_ns())
+            if self._row_size != self._size:
+                store.set_size(self.ino, self._size)
+        self._row_size = self._size
+
+    def _note_write(self, appends: bool) -> None:
+        now = self._files.clock.monotonic()
+        if self.writing is None:
+            self.writing = Writing(now, now, appends)
+            if self.ino is not None:
+                self._files.queue.written(self.ino)
+        else:
+            self.writing.last = now
+            self.writing.asked = False
+            self.writing.appended_only &= appends
+
+    def _ask_upload(self) -> None:
+        """Closed or fsynced. A new file exists from now on also if nothing was written to it."""
+        if self.ino is None:
+            return
+        is_new = self.base.manifest_id is None and not self._layers
+        if is_new:
+            self._writable()
+            self._save()
+        self.was_closed = True
+        if self.writing is not None:
+            self.writing.asked = True
+        if is_new or self.writing is not None:
+            self._files.queue.due(self.ino)
+
+    def _gather(self, layer: int, start: int, end: int, parts: list[bytes | tuple[int, int]]) -> None:
+        """What `[start, end)` is made of, from this layer down: bytes, or a range of the base."""
+        if layer < 0:
+            parts.append((start, end))
+            return
+        draft = self._layers[layer]
+        for piece in draft.extents.pieces(start, end):
+            if piece.held is Held.DATA:
+                parts.append(draft.read(piece.start, piece.end))
+            elif piece.held is Held.ZEROS:
+                parts.append(bytes(piece.end - piece.start))
+            else:
+                shows = min(max(draft.floor, piece.start), piece.end)
+                if piece.start < shows:
+                    self._gather(layer - 1, piece.start, shows, parts)
+                if shows < piece.end:
+                    parts.append(bytes(piece.end - shows))
+
+    async def _read_base(self, start: int, end: int) -> bytes:
+        manifest = self._manifest or await self.manifest()
+        if manifest is None:
+            raise CorruptData("a new file without content was asked for it")
+        if manifest.inline is not None:
+            return manifest.inline[start:end]
+        space = self.base.space_id
+        index = manifest.chunk_at(start)
+        ref = manifest.chunks[index]
+        within = start - manifest.offsets[index]
+        if end <= manifest.offsets[index] + ref.length:  # the usual read lies in one chunk
+            parts = [await self._read_chunk(space, ref, within, end - start)]
+        else:
+            parts = await self._read_chunks(space, manifest, index, start, end)
+        self._fetch_ahead(manifest, start, end)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read_chunks(self, space: bytes, manifest: Manifest, index: int, start: int, end: int) -> list[bytes]:
+        wanted = []
+        while index < len(manifest.chunks) and manifest.offsets[index] < end:
+            ref, at = manifest.chunks[index], manifest.offsets[index]
+            wanted.append((ref, max(start - at, 0), min(end - at, ref.length)))
+            index += 1
+        self._files.downloads.fetch_ahead(Wanted(space, ref) for ref, _, _ in wanted[1:] if ref.encoding is not Encoding.ZEROS)
+        return [await self._read_chunk(space, ref, first, last - first) for ref, first, last in wanted]
+
+    async def _read_chunk(self, space: bytes, ref: ChunkRef, start: int, length: int) -> bytes:
+        if ref.encoding is Encoding.ZEROS:
+            return bytes(length)
+        chunk: OpenChunk | None = self._files.chunks.hot(ref.object_id)
+        if chunk is None:
+            chunk = await self._files.downloads.get(Wanted(space, ref))
+        data = chunk.read(ref.start + start, length)
+        if len(data) == length:
+            return data
+        await self._files.chunks.drop(ref.object_id)  # cut short since it was verified
+        chunk = await self._files.downloads.get(Wanted(space, ref))
+        data = chunk.read(ref.start + start, length)
+        if len(data) != length:
+            raise CorruptData("a chunk is shorter than the file's list of chunks says")
+        return data
+
+    def _fetch_ahead(self, manifest: Manifest, start: int, end: int) -> None:
+        in_flight = self._files.decisions.bytes_in_flight()
+        ahead = self._read_ahead.note(start, end, manifest.size, in_flight, manifest.split.average)
+        if ahead is None:
+            return
+        first, last = manifest.chunk_at(ahead[0]), manifest.chunk_at(ahead[1] - 1)
+        refs = manifest.chunks[first : last + 1]
+        self._files.downloads.fetch_ahead(Wanted(self.base.space_id, ref) for ref in refs if ref.encoding is not Encoding.ZEROS)
+
+
+class Files:
+    """All open files. `fork` gives a detached file that is written an inode of its own, and returns its ino."""
+
+    def __init__(
+        self,
+        store: ContentStore,
+        tree: TreeStore,
+        folder: DraftFolder,
+        chunks: Chunks,
+        manifests: Manifests,
+        downloads: Downloads,
+        decisions: LinkDecisions,
+        clock: Clock,
+        fork: Callable[[File], int],
+    ) -> None:
+        self.store = store
+        self.tree = tree
+        self.folder = folder
+        self.chunks = chunks
+        self.manifests = manifests
+        self.downloads = downloads
+        self.decisions = decisions
+        self.clock = clock
+        self.queue: UploadQueue = _NoQueue()
+        self._fork = fork
+        self._open: dict[int, File] = {}
+
+    def open(self, ino: int, *, writable: bool, truncate: bool = False) -> File:
+        """A handle on the file's content. Never waits for the network. `release` it."""
+        file = self.hold(ino)
+        if truncate and writable:
+            try:
+                file.truncate_nowait(0)
+            except BaseException:
+                self.unhold(file)
+                raise
+        return file
+
+    def get(self, ino: int) -> File | None:
+        """The file, if it is open."""
+        return self._open.get(ino)
+
+    async def truncate(self, ino: int, size: int) -> None:
+        """truncate(2): without a handle."""
+        file = self.hold(ino)
+        try:
+            await file.truncate(size)
+        finally:
+            self.released(file)
+
+    def hold(self, ino: int) -> File:
+        """Keep a file open for work inside; `unhold` it."""
+        file = self._open.get(ino)
+        if file is None:
+            row = self.tree.inode(ino)
+            if row is None:
+                raise NoEntry("there is no such file")
+            if row.kind is not Kind.FILE:
+                raise NotAFile("only regular files have content")
+            file = self._open[ino] = File(self, row, self._base_of(row), self.store.drafts(ino))
+        file.handles += 1
+        return file
+
+    def unhold(self, file: File) -> None:
+        file.handles -= 1
+        if file.handles == 0 and not file.unsaved:
+            self._forget(file)
+
+    def released(self, file: File) -> None:
+        """A handle was closed. What FLUSH did not save is saved here, since a FLUSH may never have come."""
+        last = file.handles == 1
+        try:
+            if last and not self._discard_if_nameless(file):
+                file._save()
+                file._ask_upload()
+        finally:
+            self.unhold(file)
+
+    def fork(self, file: File) -> None:
+        """A detached file is about to be written: it becomes a file of its own."""
+        file.ino = self._fork(file)
+        file._detached_row = None
+        self._open[file.ino] = file
+
+    def save_unsaved(self) -> None:
+        """Try again with files that could not be saved when they were closed. Raises `DiskFull` if the disk still is."""
+        for file in [file for file in self._open.values() if file.handles == 0 and file.unsaved]:
+            file.handles += 1
+            self.released(file)
+
+    # -------------------------------------------------------------------------------------- after sync's transactions
+
+    def acknowledged(self, ino: int, draft_ids: list[int]) -> None:
+        """The service has these drafts' content, and their rows are gone."""
+        file = self._open.get(ino)
+        if file is not None:
+            row = self.tree.inode(ino)
+            gone = file.dropped(draft_ids, None if row is None else self._base_of(row))
+            for draft in gone:
+                draft.close()
+        self._unlink_ids(draft_ids)
+        if self.store.has_drafts(ino):
+            self.queue.due(ino)
+
+    def content_moved(self, from_ino: int, to_ino: int) -> None:
+        """A merge gave the drafts of one file to another: the conflicted copy. Open handles go with them."""
+        file = self._open.pop(from_ino, None)
+        if file is not None:
+            row = self.tree.inode(to_ino)
+            if row is None:
+                raise NoEntry("the conflicted copy is gone")
+            self._open[to_ino] = file
+            file.moved(to_ino, self._base_of(row))
+        self.queue.due(to_ino)
+
+    def content_replaced(self, ino: int) -> None:
+        """A merge put the service's content into a file. Open handles keep what they opened."""
+        file = self._open.pop(ino, None)
+        if file is not None:
+            row = self.tree.inode(ino)
+            if row is not None:
+                file.detach(row)
+
+    def drop_drafts(self, ino: int) -> None:
+        """Discard what was written to a file that has no name any more, unless a commit or a handle still needs it."""
+        if ino not in self._open and not self.store.is_outstanding(ino):
+            self._unlink_ids(self.store.drop_drafts(ino))
+
+    def unlink(self, drafts: Iterable[Draft]) -> None:
+        """The rows of these drafts are gone."""
+        ids = []
+        for draft in drafts:
+            draft.close()
+            if draft.id is not None:
+                ids.append(draft.id)
+        self._unlink_ids(ids)
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _base_of(self, row: InodeRow) -> Base:
+        space = self.tree.space_of(row.ino)
+        return Base(
+            space,
+            self.store.space_id(space),
+            row.ino,
+            self.tree.id_of(row.ino),
+            row.manifest_id,
+            row.manifest_size if row.manifest_id is not None else 0,
+            row.sha256,
+        )
+
+    def _forget(self, file: File) -> None:
+        if file.ino is not None and self._open.get(file.ino) is file:
+            del self._open[file.ino]
+        file.close()
+
+    def _discard_if_nameless(self, file: File) -> bool:
+        """A file whose last name is gone loses its drafts with its last handle."""
+        if file.ino is None or not (file.layers or file.base.manifest_id is None):
+            return False
+        row = self.store.content(file.ino)
+        if (row is not None and row.nlink > 0) or self.store.is_outstanding(file.ino):
+            return False
+        ids = self.store.drop_drafts(file.ino)
+        gone = file.dropped([draft.id for draft in file.layers if draft.id is not None], None)
+        file._layers.clear()
+        self.unlink(gone)
+        self._unlink_ids(ids)
+        return True
+
+    @staticmethod
+    def _log_unlink(result: outcome.Outcome[None]) -> None:
+        result.unwrap()
+
+    def _unlink_ids(self, draft_ids: list[int]) -> None:
+        if draft_ids:
+            trio.lowlevel.start_thread_soon(partial(self.folder.unlink, draft_ids), self._log_unlink)
+
+
+class _NoQueue:
+    def due(self, ino: int) -> None:
+        pass
+
+    def written(self, ino: int) -> None:
+        pass

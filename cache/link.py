@@ -1,0 +1,36 @@
+"""What the transfer of contents needs to know of the link: whether there is one, and how much it carries.
+
+`Connection` is implemented by `cache.connection`; the numbers come from `remote.link`, wired in by `cache.drive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from remote.api import RemoteError
+
+
+class Reachability(Protocol):
+    @property
+    def online(self) -> bool:
+        """False: nothing can be asked now, and whoever asks is told so at once."""
+
+    async def wait_online(self) -> None: ...
+
+    def went_well(self) -> None: ...
+
+    def failed(self, error: RemoteError) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDecisions:
+    """What follows from the measured link. Called at each decision, so that it follows the link."""
+
+    parallel_uploads: Callable[[], int] = lambda: 4
+    parallel_downloads: Callable[[], int] = lambda: 4
+    is_slow: Callable[[], bool] = lambda: False
+    is_faster_than_zstd: Callable[[], bool] = lambda: False
+    bytes_in_flight: Callable[[], int] = lambda: 0
+    """Download bandwidth times latency, in bytes."""

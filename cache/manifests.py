@@ -1,0 +1,98 @@
+"""Manifests of contents, decoded: the few in use in memory, the others from the replica, missing ones from the service.
+
+A folder that is opened file by file asks once for all its manifests. Knows nothing of chunks' bytes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from cache.errors import CorruptData, Offline, Unavailable
+from cache.link import Reachability
+from cache.store.content import ContentStore
+from remote.api import RemoteError, Service, Transient
+from remote.manifest import BadManifest, Manifest, decode_manifest, manifest_id
+from remote.protocol import MAX_MANIFESTS_PER_REQUEST, WantedManifest
+
+CHUNKS_IN_MEMORY_MAX = 100_000
+"""Chunks of all decoded manifests together (some 300 bytes each); the manifest in use is kept whatever its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhichContent:
+    """Names one content for the service: manifests are fetched by space and inode, never by hash alone."""
+
+    space: int
+    ino: int
+    inode_id: bytes
+    manifest_id: bytes
+
+
+class Manifests:
+    def __init__(self, store: ContentStore, service: Service, reachability: Reachability) -> None:
+        self._store = store
+        self._service = service
+        self._reachability = reachability
+        self._decoded: OrderedDict[bytes, Manifest] = OrderedDict()
+        self._chunks = 0
+
+    def here(self, id_: bytes) -> Manifest | None:
+        """The manifest, if it is on this machine."""
+        manifest = self._decoded.get(id_)
+        if manifest is not None:
+            self._decoded.move_to_end(id_)
+            return manifest
+        encoded = self._store.manifest(id_)
+        return None if encoded is None else self._keep(id_, _decoded(encoded))
+
+    async def get(self, which: WhichContent) -> Manifest:
+        """The manifest, from the service if need be. Raises `Unavailable`; how long it may take is the caller's to bound."""
+        manifest = self.here(which.manifest_id)
+        if manifest is not None:
+            return manifest
+        if not self._reachability.online:
+            raise Offline("the list of this file's chunks is not on this device, and there is no connection")
+        await self.fetch([which], with_siblings_of=which.ino)
+        manifest = self.here(which.manifest_id)
+        if manifest is None:
+            raise Unavailable("the service does not have this version of the file any more")
+        return manifest
+
+    async def fetch(self, contents: list[WhichContent], *, with_siblings_of: int | None = None) -> None:
+        """Let the manifests of these contents (all of one space) be here, as far as the service has them."""
+        wanted = [(which.inode_id, which.manifest_id) for which in contents]
+        if with_siblings_of is not None:
+            wanted += self._store.siblings_without_manifest(with_siblings_of, MAX_MANIFESTS_PER_REQUEST - len(wanted))
+        space = self._store.space_id(contents[0].space)
+        for at in range(0, len(wanted), MAX_MANIFESTS_PER_REQUEST):
+            batch = wanted[at : at + MAX_MANIFESTS_PER_REQUEST]
+            try:
+                answer = await self._service.manifests(
+                    space, [WantedManifest(inode=inode_id, manifest_id=id_) for inode_id, id_ in batch]
+                )
+            except RemoteError as error:
+                self._reachability.failed(error)
+                if isinstance(error, Transient) and not self._reachability.online:
+                    raise Offline(str(error)) from error
+                raise Unavailable(str(error)) from error
+            self._reachability.went_well()
+            got = [(id_, data) for (_, id_), data in zip(batch, answer.manifests, strict=False) if data is not None]
+            if any(manifest_id(data) != id_ for id_, data in got):
+                raise CorruptData("the service sent a manifest under another's name")
+            self._store.put_manifests(got)
+
+    def _keep(self, id_: bytes, manifest: Manifest) -> Manifest:
+        self._decoded[id_] = manifest
+        self._chunks += 1 + len(manifest.chunks)
+        while self._chunks > CHUNKS_IN_MEMORY_MAX and len(self._decoded) > 1:
+            _, dropped = self._decoded.popitem(last=False)
+            self._chunks -= 1 + len(dropped.chunks)
+        return manifest
+
+
+def _decoded(encoded: bytes) -> Manifest:
+    try:
+        return decode_manifest(encoded)
+    except BadManifest as bad:
+        raise CorruptData(str(bad)) from bad

@@ -1,0 +1,160 @@
+"""Sending objects: ask which are missing, PUT those, remember the memory in use. Knows nothing of files or manifests.
+
+Resuming is asking again: only what the service misses is sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from cache.encoding import EncodedObject
+from cache.link import LinkDecisions, Reachability
+from cache.turns import Turns
+from remote.api import Permanent, QuotaExceeded, RemoteError, Service
+from remote.manifest import ChunkRef
+from remote.protocol import MAX_OBJECTS_PER_PLAN, Link, ObjectToUpload
+from remote.retry import Backoff, retried
+
+IN_FLIGHT_MAX = 96 * 2**20
+"""Plain bytes that are being cut, encoded or sent, of all files together."""
+LINK_MARGIN = 30.0
+PUT_ATTEMPTS = 4
+
+
+@dataclass(slots=True)
+class UploadCounters:
+    objects: int = 0
+    stored_bytes: int = 0
+    plans: int = 0
+    reused_objects: int = 0
+    """Objects that were needed and that the service had already."""
+
+
+class Memory:
+    """So many bytes at a time, in the order of asking. A single request may be larger than the whole, alone."""
+
+    def __init__(self, limit: int = IN_FLIGHT_MAX) -> None:
+        self._limit = limit
+        self._used = 0
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+
+    async def acquire(self, size: int) -> None:
+        entry = (size, trio.Event())
+        self._waiting.append(entry)
+        self._grant()
+        try:
+            await entry[1].wait()
+        except BaseException:
+            if entry[1].is_set():
+                self.release(size)
+            else:
+                self._waiting.remove(entry)
+            raise
+
+    def release(self, size: int) -> None:
+        self._used -= size
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and (not self._used or self._used + self._waiting[0][0] <= self._limit):
+            size, granted = self._waiting.popleft()
+            self._used += size
+            granted.set()
+
+
+class Sender:
+    def __init__(
+        self, service: Service, reachability: Reachability, decisions: LinkDecisions, random: Callable[[], float]
+    ) -> None:
+        self.counters = UploadCounters()
+        self.paused = False
+        self.turns = Turns(lambda: 0 if self.paused else max(1, decisions.parallel_uploads()))
+        self._service = service
+        self._reachability = reachability
+        self._random = random
+
+    async def missing(self, space: bytes, refs: Iterable[ChunkRef]) -> set[bytes]:
+        """Which of these objects, that were there once, the service does not hold."""
+        unique = list({ref.object_id: ref for ref in refs}.values())
+        missing: set[bytes] = set()
+        for at in range(0, len(unique), MAX_OBJECTS_PER_PLAN):
+            links, _ = await self._plan(space, unique[at : at + MAX_OBJECTS_PER_PLAN])
+            missing |= links.keys()
+        self.counters.reused_objects += len(unique) - len(missing)
+        return missing
+
+    async def send(self, space: bytes, objects: Iterable[EncodedObject], priority: int) -> None:
+        """Let the service hold these objects. Raises any `RemoteError`; what was sent until then is not sent again."""
+        unique = list({one.ref.object_id: one for one in objects}.values())
+        for at in range(0, len(unique), MAX_OBJECTS_PER_PLAN):
+            batch = unique[at : at + MAX_OBJECTS_PER_PLAN]
+            missing, valid_until = await self._plan(space, [one.ref for one in batch])
+            self.counters.reused_objects += len(batch) - len(missing)
+            try:
+                async with trio.open_nursery() as nursery:
+                    for one in batch:
+                        link = missing.get(one.ref.object_id)
+                        if link is not None:
+                            nursery.start_soon(self._put, space, one, link, valid_until, priority)
+            except* RemoteError as errors:
+                raise first_of(errors) from errors
+
+    async def _plan(self, space: bytes, refs: Sequence[ChunkRef]) -> tuple[dict[bytes, Link], float]:
+        """Links for those that are missing, and until when they are good."""
+        asked_at = trio.current_time()
+        wanted = [ObjectToUpload(id=ref.object_id, length=ref.stored_length) for ref in refs]
+        plan = await retried(
+            lambda: self._service.plan_uploads(space, wanted),
+            policy=Backoff(base=0.2, cap=5.0, random=self._random),
+            attempts=2,
+        )
+        self.counters.plans += 1
+        self._reachability.went_well()
+        return {link.id: link for link in plan.missing}, asked_at + plan.expires_in - min(LINK_MARGIN, plan.expires_in / 2)
+
+    async def _put(self, space: bytes, encoded: EncodedObject, link: Link, valid_until: float, priority: int) -> None:
+        async with self.turns.turn(self.turns.place(priority)):
+            await retried(
+                lambda: self._attempt(space, encoded, link, valid_until),
+                policy=Backoff(base=0.2, cap=5.0, random=self._random),
+                attempts=PUT_ATTEMPTS,
+            )
+        self._reachability.went_well()
+
+    async def _attempt(self, space: bytes, encoded: EncodedObject, link: Link, valid_until: float) -> None:
+        """Send one object; with a new link if the old one has become, or is found to be, too old."""
+        if trio.current_time() < valid_until:
+            try:
+                await self._put_counted(encoded, link)
+            except QuotaExceeded:
+                raise
+            except Permanent:
+                pass
+            else:
+                return
+        missing, _ = await self._plan(space, [encoded.ref])
+        renewed = missing.get(encoded.ref.object_id)
+        if renewed is not None:
+            await self._put_counted(encoded, renewed)
+
+    async def _put_counted(self, encoded: EncodedObject, link: Link) -> None:
+        await self._service.put_object(link, encoded.stored)
+        self.counters.objects += 1
+        self.counters.stored_bytes += len(encoded.stored)
+
+
+def first_of(errors: BaseExceptionGroup[RemoteError]) -> RemoteError:
+    """One of several failures; a permanent one says more."""
+    found: list[RemoteError] = []
+    pending: list[BaseException] = [errors]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseExceptionGroup):
+            pending += error.exceptions
+        elif isinstance(error, RemoteError):
+            found.append(error)
+    return next((error for error in found if isinstance(error, Permanent)), found[0])

@@ -1,0 +1,490 @@
+"""When contents go up: the queue, sealing, retries. How they do is `cache.uploading` (one content) and `cache.packs` (many).
+
+A file is due a short quiet time after it was closed or fsynced; while it stays open, also after ten seconds without a write,
+or a minute if it is only appended to. Small files go first and together, then the smallest of the others. Whatever fails
+stays a draft, and is tried again: at once when the connection is back, with back-off otherwise.
+
+    queued ──due──▶ sealed ──▶ cut, encoded, sent ──▶ complete (a row; the push takes over) ──▶ acknowledged (sync)
+                       ▲                 │ failed
+                       └── squashed with what was written since ◀┘
+
+Owns which inodes wait and which are being uploaded. Knows nothing of commits but whether one speaks of a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from cache.clock import Clock
+from cache.drafts import Draft
+from cache.errors import CacheError, DiskFull, NoEntry, NotAFile, Unavailable
+from cache.files import File, Files
+from cache.link import Reachability
+from cache.packs import PACKED_MAX, one_chunk, pack, slice_of
+from cache.sending import Sender
+from cache.store.content import ContentStore
+from cache.uploading import ContentUploader, Job, Uploaded
+from remote.api import QuotaExceeded, RemoteError, Transient
+from remote.manifest import INLINE_MAX, ChunkRef, Manifest, decode_manifest, manifest_id
+from remote.retry import Backoff
+
+QUIET_OPEN = 10.0
+"""Seconds without a write after which an open file is sealed."""
+APPENDED_FOR = 60.0
+"""Seconds after which one that is only appended to is sealed though it is still written."""
+BATCH_FILES = 256
+BATCH_BYTES = 8 * 2**20
+LARGE_AT_ONCE = 3
+COMMIT_PATIENCE = 2.0
+"""Seconds for the push to take up a complete draft before what was written on top is merged into it."""
+HOUSEKEEPING = 10.0
+QUOTA_CAP = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedUpload:
+    """For status. `size` in bytes; `error`: why it does not go on."""
+
+    ino: int
+    size: int
+    uploading: bool
+    error: str | None
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    due: float
+    asked: bool
+    backoff: Backoff
+    failed: bool = False
+    again: bool = False
+    """Asked for while it was being uploaded."""
+    passed_over: int | None = None
+    """The complete draft that we waited for the push to take."""
+    unusable: set[bytes] = field(default_factory=set)
+
+
+class Uploads:
+    def __init__(
+        self,
+        files: Files,
+        store: ContentStore,
+        uploader: ContentUploader,
+        sender: Sender,
+        reachability: Reachability,
+        clock: Clock,
+        random: Callable[[], float],
+        *,
+        upload_delay: float = 0.5,
+        on_complete: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_complete = on_complete
+        self._files = files
+        self._store = store
+        self._uploader = uploader
+        self._sender = sender
+        self._reachability = reachability
+        self._clock = clock
+        self._random = random
+        self._delay = upload_delay
+        self._entries: dict[int, _Entry] = {}
+        self._active: set[int] = set()
+        self._large = 0
+        self._batching = False
+        self._wake = trio.Event()
+
+    # ----------------------------------------------------------------------------------------------- what others tell
+
+    def due(self, ino: int) -> None:
+        """Closed or fsynced: goes up after the quiet time."""
+        entry = self._entry(ino)
+        entry.asked = True
+        if ino in self._active:
+            entry.again = True
+        elif not entry.failed:
+            entry.due = self._clock.monotonic() + self._delay
+        self._wake.set()
+
+    def written(self, ino: int) -> None:
+        """Written and still open."""
+        if ino not in self._entries:
+            self._entry(ino).due = self._clock.monotonic() + QUIET_OPEN
+            self._wake.set()
+
+    def skip_quiet(self) -> None:
+        """What was closed or fsynced so far goes up now."""
+        now = self._clock.monotonic()
+        for entry in self._entries.values():
+            if entry.asked:
+                entry.due = min(entry.due, now)
+        self._wake.set()
+
+    def objects_missing(self, ino: int, object_ids: Iterable[bytes]) -> None:
+        """A commit was refused because the service does not hold these objects of the file's content."""
+        lost = set(object_ids)
+        with suppress(NoEntry, NotAFile):
+            file = self._files.hold(ino)
+            try:
+                self._store.forget_objects(file.base.space, lost)
+                self._store.incomplete(ino)
+                file.objects_missing()
+            finally:
+                self._files.unhold(file)
+            entry = self._entry(ino)
+            entry.unusable |= lost
+            self.due(ino)
+
+    def set_paused(self, paused: bool) -> None:
+        self._sender.paused = paused
+        self._sender.turns.changed()
+        self._wake.set()
+
+    @property
+    def paused(self) -> bool:
+        return self._sender.paused
+
+    def queue(self) -> list[QueuedUpload]:
+        """Files whose content is not yet on the service, as far as they are saved."""
+        return [QueuedUpload(row.ino, row.size, row.ino in self._active, row.error) for row in self._store.waiting()]
+
+    def is_uploading(self, ino: int) -> bool:
+        return ino in self._active
+
+    @property
+    def idle(self) -> bool:
+        """Nothing that was closed or fsynced waits or is under way."""
+        return not self._active and not any(entry.asked for entry in self._entries.values())
+
+    # ------------------------------------------------------------------------------------------------------- the loop
+
+    async def run(self) -> None:
+        for waiting in self._store.waiting():
+            self.due(waiting.ino)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_house)
+            while True:
+                self._wake = trio.Event()
+                if self.paused:
+                    await self._wake.wait()
+                    continue
+                if not self._reachability.online:
+                    await self._reachability.wait_online()
+                    self._retry_now()
+                wait = self._start_what_is_due(nursery)
+                with trio.move_on_after(wait):
+                    await self._wake.wait()
+
+    async def _keep_house(self) -> None:
+        """What no event announces: a disk that has room again, and deleted files that still have drafts."""
+        while True:
+            for ino in self._store.nameless_with_drafts():
+                self._files.drop_drafts(ino)
+            try:
+                self._files.save_unsaved()
+            except DiskFull as error:
+                _log.warning("a closed file is only in memory: %s", error)
+            await trio.sleep(HOUSEKEEPING)
+
+    def _retry_now(self) -> None:
+        """The connection is back: what failed for want of it need not wait."""
+        now = self._clock.monotonic()
+        for entry in self._entries.values():
+            if entry.failed:
+                entry.due = min(entry.due, now)
+                entry.backoff.reset()
+
+    def _start_what_is_due(self, nursery: trio.Nursery) -> float:
+        """Start uploads; seconds until the next one is due."""
+        now = self._clock.monotonic()
+        small: list[tuple[int, int]] = []
+        large: list[tuple[int, int]] = []
+        next_due = now + 3600.0
+        for ino, entry in list(self._entries.items()):
+            if ino in self._active:
+                continue
+            if entry.due > now:
+                next_due = min(next_due, entry.due)
+                continue
+            size = self._size_if_ready(ino, entry, now)
+            if size is not None:
+                (small if size <= PACKED_MAX else large).append((size, ino))
+            elif ino in self._entries:
+                next_due = min(next_due, entry.due)
+        if small and not self._batching:
+            self._batching = True
+            batch = [ino for _, ino in small[:BATCH_FILES]]
+            self._active.update(batch)
+            nursery.start_soon(self._upload_batch, batch)
+        for _, ino in sorted(large):
+            if self._large >= LARGE_AT_ONCE:
+                break
+            self._large += 1
+            self._active.add(ino)
+            nursery.start_soon(self._upload_large, ino)
+        return next_due - now
+
+    def _size_if_ready(self, ino: int, entry: _Entry, now: float) -> int | None:
+        """The size of what is to be uploaded now. None: not yet (`entry.due` says when), or not at all (no entry any more)."""
+        file = self._files.get(ino)
+        row = self._store.content(ino)
+        if row is None or row.nlink == 0:
+            del self._entries[ino]
+            if file is None and row is not None:
+                self._files.drop_drafts(ino)
+            return None
+        if file is not None and file.handles > 0 and file.writing is not None and not file.writing.asked and not entry.failed:
+            if not file.was_closed:  # a new file says itself when it is closed or fsynced for the first time
+                del self._entries[ino]
+                return None
+            at = file.writing.last + QUIET_OPEN
+            if file.writing.appended_only:
+                at = min(at, file.writing.first + APPENDED_FOR)
+            if at > now:
+                entry.due = at
+                entry.asked = False
+                return None
+        return row.size if file is None else file.size
+
+    def _entry(self, ino: int) -> _Entry:
+        entry = self._entries.get(ino)
+        if entry is None:
+            backoff = Backoff(base=1.0, cap=QUOTA_CAP, random=self._random)
+            entry = self._entries[ino] = _Entry(self._clock.monotonic() + self._delay, False, backoff)
+        return entry
+
+    # ------------------------------------------------------------------------------------------------ one file's stages
+
+    async def _take(self, ino: int) -> tuple[File, Draft] | None:
+        """Hold the file and seal what is to be uploaded. None: nothing is, or not now."""
+        entry = self._entries[ino]
+        try:
+            file = self._files.hold(ino)
+        except (NoEntry, NotAFile):
+            return None
+        try:
+            draft = await self._sealed(file, entry)
+        except BaseException:
+            self._files.unhold(file)
+            raise
+        if draft is None:
+            self._files.unhold(file)
+            return None
+        return file, draft
+
+    async def _sealed(self, file: File, entry: _Entry) -> Draft | None:
+        assert file.ino is not None
+        layers = file.layers
+        if layers and layers[0].sealed and len(layers) > 1 and not self._store.is_outstanding(file.ino):
+            waited = layers[0].complete and entry.passed_over == layers[0].id
+            if waited or (entry.failed and not layers[0].complete):
+                await file.squash()
+        draft = await file.seal()
+        if draft is None:
+            return None
+        if draft.complete:  # the push has it; what was written on top goes up after the acknowledgement
+            if len(file.layers) > 1:
+                entry.passed_over = draft.id
+                entry.again = True
+            return None
+        return draft
+
+    def _completed(self, file: File, draft: Draft, uploaded: Uploaded) -> None:
+        """Record that the service holds the content. Joins the caller's transaction, if there is one."""
+        encoded = uploaded.manifest.encode()
+        id_ = manifest_id(encoded)
+        assert draft.id is not None
+        if uploaded.manifest.size != draft.size:
+            raise AssertionError("a manifest that is not as long as its content")
+        if id_ == file.base.manifest_id and file.ino is not None and not self._store.is_outstanding(file.ino):
+            # Nothing changed after all: there is nothing to commit, so nobody would acknowledge it.
+            gone = self._store.acknowledge(file.ino, draft.id, id_, draft.size, uploaded.sha256 or file.base.sha256)
+            self._files.acknowledged(file.ino, gone)
+        elif self._store.complete(draft.id, id_, encoded, uploaded.sha256):
+            draft.complete = True
+
+    def _done(self, ino: int) -> None:
+        self._active.discard(ino)
+        entry = self._entries.pop(ino, None)
+        if entry is not None and entry.again:
+            renewed = self._entry(ino)
+            renewed.asked = True
+            renewed.passed_over = entry.passed_over
+            if entry.passed_over is not None:
+                renewed.due = self._clock.monotonic() + COMMIT_PATIENCE
+        self._wake.set()
+
+    def _not_done(self, ino: int, error: Exception) -> None:
+        """It stays a draft, and in the queue."""
+        self._active.discard(ino)
+        entry = self._entry(ino)
+        entry.failed, entry.asked = True, True
+        if isinstance(error, Transient):
+            self._reachability.failed(error)
+            entry.due = self._clock.monotonic() + entry.backoff.next(error.retry_after)
+        else:
+            entry.due = self._clock.monotonic() + entry.backoff.next()
+            with suppress(DiskFull):
+                self._store.set_error(ino, _said(error))
+        self._wake.set()
+
+    # ---------------------------------------------------------------------------------------------------- large files
+
+    async def _upload_large(self, ino: int) -> None:
+        try:
+            taken = await self._take(ino)
+            if taken is not None:
+                file, draft = taken
+                try:
+                    uploaded = await self._uploader.upload(self._job(file, draft, priority=1))
+                    self._completed(file, draft, uploaded)
+                finally:
+                    self._files.unhold(file)
+                self.on_complete()
+        except (RemoteError, CacheError, OSError) as error:
+            self._not_done(ino, error)
+        else:
+            self._done(ino)
+        finally:
+            self._large -= 1
+
+    def _job(self, file: File, draft: Draft, *, priority: int) -> Job:
+        assert file.ino is not None
+        row = self._store.content(file.ino)
+        entry = self._entries.get(file.ino)
+        return Job(
+            file,
+            draft,
+            None if row is None else row.split,
+            frozenset(entry.unusable) if entry is not None else frozenset(),
+            self._store.is_pinned(file.ino),
+            priority,
+        )
+
+    # ---------------------------------------------------------------------------------------------------- small files
+
+    async def _upload_batch(self, inos: list[int]) -> None:
+        """Many small files at once: those that fit into their manifests need no request, the others share objects."""
+        try:
+            batch = _Batch()
+            for ino in inos:
+                await self._add_to_batch(batch, ino)
+            self._finish(batch.inline)
+            for space, members in batch.packed.items():
+                await self._upload_packed(space, members)
+        finally:
+            self._batching = False
+            self._wake.set()
+
+    async def _add_to_batch(self, batch: _Batch, ino: int) -> None:
+        try:
+            taken = await self._take(ino)
+            if taken is None:
+                self._done(ino)
+                return
+            file, draft = taken
+            try:
+                content = bytes(await file.read_sealed(draft, 0, draft.size))
+            except BaseException:
+                self._files.unhold(file)
+                raise
+        except (CacheError, OSError) as error:
+            self._not_done(ino, error)
+            return
+        one = _Small(ino, file, draft, content, hashlib.sha256(content).digest())
+        if len(content) <= INLINE_MAX:
+            batch.inline.append((one, Manifest.from_inline(content)))
+        else:
+            batch.packed.setdefault(file.base.space, []).append(one)
+
+    async def _upload_packed(self, space: int, members: list[_Small]) -> None:
+        try:
+            finished = await self._send_packed(space, members)
+        except (RemoteError, CacheError, OSError) as error:
+            for one in members:
+                self._files.unhold(one.file)
+                self._not_done(one.ino, error)
+        else:
+            self._finish(finished)
+
+    async def _send_packed(self, space: int, members: list[_Small]) -> list[tuple[_Small, Manifest]]:
+        space_id = members[0].file.base.space_id
+        known = {one.sha256: ref for one in members if (ref := self._known(space, one)) is not None}
+        lost = await self._sender.missing(space_id, known.values()) if known else set()
+        refs = {sha256: ref for sha256, ref in known.items() if ref.object_id not in lost}
+        unknown = list({one.sha256: one for one in members if one.sha256 not in refs}.values())
+        for packed in pack([one.content for one in unknown]):
+            encoded = await self._uploader.make(packed.plain)
+            await self._sender.send(space_id, [encoded], 0)
+            pinned = any(self._store.is_pinned(unknown[at].ino) for at in packed.members)
+            await self._uploader.chunks.put(encoded.ref.object_id, packed.plain, pinned=pinned)
+            new = {
+                unknown[at].sha256: slice_of(encoded.ref, start, len(unknown[at].content))
+                for at, start in zip(packed.members, packed.starts, strict=True)
+            }
+            self._store.remember_chunks(space, new.items())
+            refs.update(new)
+        return [(one, one_chunk(refs[one.sha256])) for one in members]
+
+    def _known(self, space: int, one: _Small) -> ChunkRef | None:
+        ref = self._store.known_chunk(space, one.sha256)
+        if ref is None:
+            same = self._store.manifest_of_content(space, one.sha256, len(one.content))
+            encoded = None if same is None else self._store.manifest(same)
+            chunks = () if encoded is None else decode_manifest(encoded).chunks
+            ref = chunks[0] if len(chunks) == 1 else None
+        entry = self._entries.get(one.ino)
+        unusable = entry.unusable if entry is not None else ()
+        return None if ref is None or ref.length != len(one.content) or ref.object_id in unusable else ref
+
+    def _finish(self, members: list[tuple[_Small, Manifest]]) -> None:
+        """All of them complete, in one transaction."""
+        if not members:
+            return
+        failure: DiskFull | None = None
+        try:
+            with self._store.database.transaction():
+                for one, manifest in members:
+                    self._completed(one.file, one.draft, Uploaded(manifest, one.sha256))
+        except DiskFull as full:
+            failure = full
+        for one, _ in members:
+            self._files.unhold(one.file)
+            if failure is None:
+                self._done(one.ino)
+            else:
+                one.draft.complete = False
+                self._not_done(one.ino, failure)
+        if failure is None:
+            self.on_complete()
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    ino: int
+    file: File
+    draft: Draft
+    content: bytes
+    sha256: bytes
+
+
+@dataclass(slots=True)
+class _Batch:
+    inline: list[tuple[_Small, Manifest]] = field(default_factory=list)
+    packed: dict[int, list[_Small]] = field(default_factory=dict)
+    """By space."""
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, QuotaExceeded):
+        return f"no room on the service: {error}"
+    if isinstance(error, Unavailable):
+        return f"a part of the file cannot be had: {error}"
+    return str(error)
