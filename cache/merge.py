@@ -134,6 +134,8 @@ class Contacts:
 
     inodes: Set[int]
     moved_folders: Set[int]
+    keep: Set[int] = frozenset()
+    """Files among `inodes` that stay here though the service removed them: the person undid that."""
 
 
 def find_contacts(
@@ -185,6 +187,7 @@ class _Merge:
         self.base, self.service, self.local = base, service, local
         self.root = root
         self.free_name = free_name
+        self.keep: Set[int] = frozenset()
         self.rules: Counter[str] = Counter()
         self.decided: dict[int, set[Key]] = {}  # names of the inodes that are decided here
         self.states: dict[int, State] = {}
@@ -193,6 +196,7 @@ class _Merge:
         self.unchecked: set[int] = set()  # decided inodes whose parents may be gone
 
     def run(self, contacts: Contacts) -> Merged:
+        self.keep = contacts.keep
         for ino in sorted(contacts.inodes):
             self.decide(ino)
         for ino in sorted(contacts.inodes):
@@ -264,6 +268,9 @@ class _Merge:
     def names_against_deletion(self, ino: int, service: Names, local: Names) -> set[Key]:
         """Edit beats delete. `ino` would be left without a name."""
         base_state, local_state, service_state = self.base.state(ino), self.local.state(ino), self.service.state(ino)
+        if local and ino in self.keep:
+            self.rules["deletion undone"] += 1
+            return set(local)
         edited_here = local_state is not None and not local_state.same_content(base_state)
         if local and local_state is not None and edited_here and not local_state.same_content(service_state):
             self.rules["local edit beats deletion"] += 1

@@ -145,6 +145,7 @@ CREATE TABLE draft (
     error TEXT                           -- why the upload does not go on, for `aloft status`
 );
 CREATE INDEX draft_by_ino ON draft (ino);
+CREATE INDEX draft_complete ON draft (ino) WHERE complete = 1;
 
 CREATE TABLE manifest (
     id BLOB PRIMARY KEY,

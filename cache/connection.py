@@ -1,0 +1,153 @@
+"""Whether the service can be talked to: one state that everybody who uses the network shares.
+
+Owns the person's wishes (offline, paused) and what stopped the exchange for good (P6), which survive a restart. Makes no
+request itself: those who do report how it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import trio
+
+from cache.clock import Clock
+from cache.model import Connection as State
+from remote.api import NotAuthenticated, RemoteError, Unreachable
+
+_OFFLINE, _PAUSED, _STOPPED = "offline", "paused", "stopped because"
+
+
+class Values(Protocol):
+    """The replica's single values."""
+
+    def meta(self, key: str, default: Any = None) -> Any: ...
+
+    def set_meta(self, key: str, value: Any) -> None: ...
+
+
+class Connection:
+    def __init__(self, values: Values, clock: Clock) -> None:
+        self._values = values
+        self._clock = clock
+        self._reached: bool | None = None  # None: not tried yet
+        self._logged_out = False
+        self._offline = bool(values.meta(_OFFLINE, False))
+        self._paused = bool(values.meta(_PAUSED, False))
+        self._stopped: str | None = values.meta(_STOPPED)
+        self._changed = trio.Event()
+        self.last_error: str | None = None
+        """What the last failure said, until something works again."""
+        self.last_contact_ns: int | None = None
+        """When the service answered last (wall clock, nanoseconds)."""
+
+    @property
+    def state(self) -> State:
+        if self._stopped is not None:
+            return State.STOPPED
+        if self._offline:
+            return State.OFFLINE
+        if self._logged_out:
+            return State.LOGGED_OUT
+        if self._reached is None:
+            return State.CONNECTING
+        return State.ONLINE if self._reached else State.UNREACHABLE
+
+    @property
+    def online(self) -> bool:
+        """False: nothing can be asked now, and whoever asks is told so at once. (While connecting, it may be tried.)
+
+        Reading is possible while the exchange of changes has stopped.
+        """
+        return not self._offline and not self._logged_out and self._reached is not False
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @property
+    def stopped_because(self) -> str | None:
+        return self._stopped
+
+    @property
+    def may_sync(self) -> bool:
+        """Whether changes may be exchanged, as far as the person and the guards are concerned."""
+        return not self._offline and not self._paused and not self._logged_out and self._stopped is None
+
+    @property
+    def may_push(self) -> bool:
+        return self.may_sync and self._reached is not False
+
+    async def wait_online(self) -> None:
+        await self._wait_for(lambda: self.online)
+
+    async def wait_may_sync(self) -> None:
+        """Until pull may try. It is pull that finds out whether an unreachable service is back."""
+        await self._wait_for(lambda: self.may_sync)
+
+    async def wait_may_push(self) -> None:
+        """Until contents and commits may be sent."""
+        await self._wait_for(lambda: self.may_push)
+
+    async def wait_doubted(self) -> None:
+        """Until somebody's request failed, or the person or a guard forbids the exchange: a long poll is worth breaking off."""
+        await self._wait_for(lambda: self._reached is False or not self.may_sync)
+
+    def went_well(self) -> None:
+        self.last_contact_ns = self._clock.wall_ns()
+        self.last_error = None
+        if self._reached is not True or self._logged_out:
+            self._reached = True
+            self._logged_out = False
+            self._notify()
+
+    def failed(self, error: RemoteError) -> None:
+        """A request failed. Only what says something of the link, or of the log-in, changes the state."""
+        self.last_error = str(error)
+        if isinstance(error, NotAuthenticated):
+            if not self._logged_out:
+                self._logged_out = True
+                self._notify()
+        elif isinstance(error, Unreachable):
+            if self._reached is not False:
+                self._reached = False
+                self._notify()
+        else:
+            self.last_contact_ns = self._clock.wall_ns()
+
+    def logged_in(self) -> None:
+        """There are new tokens: try again."""
+        self._logged_out = False
+        self._reached = None
+        self._notify()
+
+    def set_offline(self, offline: bool) -> None:
+        self._offline = offline
+        self._values.set_meta(_OFFLINE, offline)
+        self._reached = None
+        self._notify()
+
+    def set_paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._values.set_meta(_PAUSED, paused)
+        self._notify()
+
+    def stop(self, reason: str) -> None:
+        """Nothing is pushed or pulled any more, until `go_on`; a restart does not change that."""
+        self._stopped = reason
+        self._values.set_meta(_STOPPED, reason)
+        self._notify()
+
+    def go_on(self) -> None:
+        """A person decided."""
+        self._stopped = None
+        self._values.set_meta(_STOPPED, None)
+        self._notify()
+
+    async def _wait_for(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()

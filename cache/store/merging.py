@@ -1,0 +1,398 @@
+"""A merge as rows: what is staged, and what `cache.merge` decided, become the new base and local states in one transaction.
+
+Also the very first listing, whose rows are applied as far as they hang on the root while the rest still comes. What the
+kernel and open files have to hear is returned, for after the transaction.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from cache.clock import Clock, Randomness
+from cache.guards import check_service_tree
+from cache.merge import Contacts, Fate, FreeName, Key, Merged, State, find_contacts, merge
+from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged
+from cache.store.content import ContentStore
+from cache.store.database import Database
+from cache.store.sides import BaseSide, LocalSide, ServiceSide, StagedInode, encode_opaque
+from cache.store.tree import KINDS, BaseRow, InodeRow, TreeStore
+from remote.protocol import INODE_ID_BYTES, Kind
+
+_NOTHING = Contacts(frozenset(), frozenset())
+_BASE_COLUMNS = ("mode", "uid", "gid", "mtime_ns", "xattrs", "manifest_id", "manifest_size", "sha256")
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a merge did, for the kernel's caches, open files and the status."""
+
+    changes: list[Change] = field(default_factory=list)
+    replaced: list[int] = field(default_factory=list)
+    """Files that have the service's content now."""
+    moved: list[tuple[int, int]] = field(default_factory=list)
+    """(from, to): the drafts of a file became those of a conflicted copy."""
+    dropped: list[tuple[int, list[int]]] = field(default_factory=list)
+    """(file, drafts): rows that are gone because the service has the content, or nobody can want it any more."""
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a key holds after the merge, on the service and here."""
+
+    key: Key
+    base: int | None
+    rev: int
+    local: int | None
+
+
+class MergeStore:
+    def __init__(self, database: Database, tree: TreeStore, contents: ContentStore, clock: Clock, randomness: Randomness) -> None:
+        self.database = database
+        self._tree = tree
+        self._contents = contents
+        self._clock = clock
+        self._randomness = randomness
+        self._execute = database.sql.execute
+        self.base = BaseSide(tree)
+        self.local = LocalSide(tree)
+        self.service = ServiceSide(tree, self.base)
+
+    # ------------------------------------------------------------------------------------------------------- before it
+
+    def finish_listing(self, space: int) -> None:
+        """A listing that replaces base is complete: stage the names that it lacks as tombstones."""
+        with self.database.transaction():
+            self._execute(
+                "INSERT OR IGNORE INTO staged_entry SELECT b.parent, b.name, NULL, s.snapshot, s.number FROM entry_base b "
+                "JOIN identity d ON d.ino = b.parent JOIN space s ON s.number = d.space WHERE s.number = ? AND b.ino IS NOT NULL",
+                (space,),
+            )
+            self._execute(
+                "INSERT OR IGNORE INTO staged_entry SELECT e.parent, e.name, NULL, s.snapshot, s.number FROM entry e "
+                "JOIN identity d ON d.ino = e.parent JOIN space s ON s.number = d.space WHERE s.number = ? AND NOT EXISTS "
+                "(SELECT 1 FROM entry_base b WHERE b.parent = e.parent AND b.name = e.name)",
+                (space,),
+            )
+            self._execute("UPDATE space SET listing = 0 WHERE number = ?", (space,))
+
+    def drop_known(self, space: int) -> None:
+        """Forget staged rows that say nothing new: older than base, or what an acknowledgement said already."""
+        with self.database.transaction():
+            for statement in _KNOWN:
+                self._execute(statement, (space,))
+
+    # ------------------------------------------------------------------------------------------------------- the merge
+
+    def merge(self, space: int, root: int, free_name: FreeName, keep: frozenset[int] = frozenset()) -> Applied:
+        """Merge all that is staged. `keep`: files that stay here though the service removed them.
+
+        Raises `Contradiction` or `MergeImpossible`, and then changes nothing.
+        """
+        with self.database.transaction():
+            applied = Applied()
+            keys = self._execute("SELECT parent, name FROM staged_entry WHERE space = ?", (space,)).fetchall()
+            inodes = [row[0] for row in self._execute("SELECT ino FROM staged_inode WHERE space = ?", (space,))]
+            if keys or inodes:
+                check_service_tree(self.service, self._staged_names(space), self._folders_losing_a_name(space), root)
+                contacts = self._contacts(keys, inodes, root, keep)
+                merged = merge(self.base, self.service, self.local, contacts, root, free_name)
+                self._apply(space, merged, keys, inodes, applied)
+            self._execute("UPDATE space SET listed = 1 WHERE number = ?", (space,))
+        return applied
+
+    def _staged_names(self, space: int) -> list[tuple[Key, int, Kind | None]]:
+        rows = self._execute(
+            "SELECT s.parent, s.name, s.ino, coalesce(n.kind, CASE WHEN b.known = 0 THEN NULL ELSE i.kind END) "
+            "FROM staged_entry s LEFT JOIN staged_inode n ON n.ino = s.ino LEFT JOIN inode i ON i.ino = s.ino "
+            "LEFT JOIN inode_base b ON b.ino = s.ino WHERE s.space = ? AND s.ino IS NOT NULL",
+            (space,),
+        )
+        return [((parent, name), ino, None if kind is None else KINDS[kind]) for parent, name, ino, kind in rows]
+
+    def _folders_losing_a_name(self, space: int) -> list[int]:
+        rows = self._execute(
+            "SELECT i.ino FROM staged_entry s LEFT JOIN entry_base b ON b.parent = s.parent AND b.name = s.name "
+            "LEFT JOIN entry e ON e.parent = s.parent AND e.name = s.name "
+            "JOIN inode i ON i.ino = CASE WHEN b.parent IS NULL THEN e.ino ELSE b.ino END "
+            "WHERE s.space = ? AND s.ino IS NOT i.ino AND i.kind = 'directory'",
+            (space,),
+        )
+        return [ino for (ino,) in rows]
+
+    def _contacts(self, keys: list[Key], inodes: list[int], root: int, keep: frozenset[int]) -> Contacts:
+        if not any(self._execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("entry_base", "inode_base", "draft")):
+            contacts = _NOTHING
+        else:
+            contacts = find_contacts(self.base, self.service, self.local, keys, inodes, root, self._is_dirty)
+        return Contacts(contacts.inodes | keep, contacts.moved_folders, keep) if keep else contacts
+
+    def _is_dirty(self, ino: int) -> bool:
+        """Whether base and local may differ (deciding an inode for nothing does no harm)."""
+        return self._execute(_IS_DIRTY, (ino,)).fetchone() is not None
+
+    # --------------------------------------------------------------------------------------------------- its outcome
+
+    def _apply(self, space: int, merged: Merged, keys: list[Key], inodes: list[int], applied: Applied) -> None:
+        now = self._clock.wall_ns()
+        places = self._places(merged, keys)  # all reads of the old states come before the first write
+        names = {ino: self._tree.names(ino) for ino in {*inodes, *merged.states}}
+        sources = {copied.source: self._row(copied.source) for copied in merged.copies}
+        rows = {ino: self.service.staged(ino) for ino in {*inodes, *merged.states}}
+        bases = {ino: self._tree.base_inode(ino) for ino in merged.states}
+        changes = _Changes(applied)
+        for ino, staged in rows.items():
+            if ino in merged.states:
+                self._apply_decided(ino, merged.states[ino], merged.fates[ino], staged, bases[ino], now, changes)
+            elif staged is not None and (names[ino] or self.service.names(ino) or self._tree.inode(ino) is not None):
+                self._apply_clean(ino, staged, now, changes)
+        for place in places:
+            self._apply_place(place, changes)
+        for copied in merged.copies:
+            self._make_copy(space, copied.key, sources[copied.source], now, changes)
+        applied.conflicts = len(merged.copies) + merged.rules["renamed"]
+        self._forget_staged(space, places, rows)
+        changes.finish(self._tree)
+
+    def _places(self, merged: Merged, keys: Iterable[Key]) -> list[_Place]:
+        """Every key that may change, and what it holds after the merge."""
+        claimed = {key: ino for ino, names in merged.names.items() for key in names}
+        affected = dict.fromkeys(keys)
+        for ino, names in merged.names.items():
+            for side in (self.base, self.service, self.local):
+                affected.update(dict.fromkeys(side.names(ino)))
+            affected.update(dict.fromkeys(names))
+        all_clean = not merged.states
+        places = []
+        for key in affected:
+            staged = self._execute("SELECT ino, rev FROM staged_entry WHERE parent = ? AND name = ?", key).fetchone()
+            base, rev = staged if staged is not None else (self.base.holder(key), self._tree.entry_rev(*key))
+            local = base if all_clean and not self._has_shadow(key) else claimed.get(key) or self._undecided_holder(key, merged)
+            places.append(_Place(key, base, rev, local))
+        return places
+
+    def _has_shadow(self, key: Key) -> bool:
+        return self._execute("SELECT 1 FROM entry_base WHERE parent = ? AND name = ?", key).fetchone() is not None
+
+    def _undecided_holder(self, key: Key, merged: Merged) -> int | None:
+        """Of an inode that was not decided, one of the two sides left the names alone: those of the other are the result."""
+        for ino in (self.service.holder(key), self.local.holder(key)):
+            if ino is not None and ino not in merged.names:
+                service = self.service.names(ino)
+                if key in (self.local.names(ino) if service == self.base.names(ino) else service):
+                    return ino
+        return None
+
+    def _apply_clean(self, ino: int, staged: StagedInode, now: int, changes: _Changes) -> None:
+        """Only the service changed this inode (or it is new here)."""
+        old = self._tree.inode(ino)
+        new = _with_base(old or _new_row(ino, staged, now), staged.base, now)
+        self._tree.set_inode_states(ino, base=staged.base, rev=staged.rev, content_rev=staged.content_rev, local=new)
+        changes.inode(old, new)
+
+    def _apply_decided(
+        self, ino: int, state: State, fate: Fate, staged: StagedInode | None, base: BaseRow | None, now: int, changes: _Changes
+    ) -> None:
+        old = self._tree.inode(ino)
+        if old is None:
+            if staged is None:
+                return
+            old = _new_row(ino, staged, now)
+        service = base if staged is None else staged.base
+        new = replace(
+            old, mode=state.mode, uid=state.uid, gid=state.gid, mtime_ns=state.mtime_ns, xattrs=encode_opaque(state.xattrs)
+        )
+        if fate is not Fate.KEEP and service is not None and old.kind is Kind.FILE:
+            new = replace(
+                new,
+                manifest_id=service.manifest_id,
+                manifest_size=service.manifest_size,
+                sha256=service.sha256,
+                size=service.manifest_size,
+            )
+            drafts = [] if fate is Fate.COPY else self._contents.drop_drafts(ino)
+            if drafts or new.manifest_id != old.manifest_id:
+                changes.applied.dropped.append((ino, drafts))
+        if new != old:
+            new = replace(new, ctime_ns=now)
+        revisions = (old.rev, old.content_rev) if staged is None else (staged.rev, staged.content_rev)
+        self._tree.set_inode_states(ino, base=service, rev=revisions[0], content_rev=revisions[1], local=new)
+        changes.inode(old, new, replaced=fate in (Fate.REPLACE, Fate.COPY))
+
+    def _apply_place(self, place: _Place, changes: _Changes) -> None:
+        parent, name = place.key
+        before = self._tree.child(parent, name)
+        self._tree.set_entry_states(parent, name, base=place.base, rev=place.rev, local=place.local)
+        if before != place.local:
+            changes.entry(place.key, before, place.local)
+
+    def _make_copy(self, space: int, key: Key, source: InodeRow, now: int, changes: _Changes) -> None:
+        """The content that `source` had before the merge becomes a file of its own."""
+        ino = self._tree.insert_inode(
+            self._randomness.bytes(INODE_ID_BYTES),
+            space,
+            Kind.FILE,
+            mode=source.mode,
+            uid=source.uid,
+            gid=source.gid,
+            now_ns=now,
+            name=key,
+            mtime_ns=source.mtime_ns,
+            size=source.size,
+            xattrs=source.xattrs,
+            manifest_id=source.manifest_id,
+            manifest_size=source.manifest_size,
+            sha256=source.sha256,
+            split=source.split,
+        )
+        self._contents.move_drafts(source.ino, ino)
+        changes.applied.moved.append((source.ino, ino))
+        changes.entry(key, None, ino)
+
+    def _forget_staged(self, space: int, places: list[_Place], rows: Iterable[int]) -> None:
+        self._execute("DELETE FROM staged_entry WHERE space = ?", (space,))
+        self._execute("DELETE FROM staged_inode WHERE space = ?", (space,))
+        for ino in {place.key[0] for place in places} | set(rows):
+            if self._tree.inode(ino) is None:
+                self._tree.purge(ino)  # only the number of something that was never here
+
+    def _row(self, ino: int) -> InodeRow:
+        row = self._tree.inode(ino)
+        assert row is not None, "a merge copied the content of an inode that is not here"
+        return row
+
+    # -------------------------------------------------------------------------------------------- the very first listing
+
+    def apply_connected(self, space: int, folders: deque[tuple[int, str]], limit: int) -> list[Change]:
+        """Apply staged rows of these folders (each with the name after which to go on), as far as nothing here meets them.
+
+        At most about `limit` rows; folders that are applied are added, finished ones leave.
+        """
+        changes = _Changes(Applied())
+        now = self._clock.wall_ns()
+        with self.database.transaction():
+            while folders and limit > 0:
+                parent, after = folders[0]
+                rows = self._execute(
+                    "SELECT name, ino, rev FROM staged_entry WHERE parent = ? AND name > ? AND space = ? AND ino IS NOT NULL "
+                    "ORDER BY name LIMIT ?",
+                    (parent, after, space, limit),
+                ).fetchall()
+                if len(rows) < limit:
+                    folders.popleft()
+                else:
+                    folders[0] = (parent, rows[-1][0])
+                limit -= len(rows)
+                for name, ino, rev in rows:
+                    if self._apply_first((parent, name), ino, rev, now, changes):
+                        folders.append((ino, ""))
+            changes.finish(self._tree)
+        return changes.applied.changes
+
+    def _apply_first(self, key: Key, ino: int, rev: int, now: int, changes: _Changes) -> bool:
+        """Show one row of a first listing. Returns whether it is a folder, and what is in it can be shown now."""
+        if self._tree.child(*key) is not None or self._has_shadow(key):
+            return False
+        staged, held = self.service.staged(ino), self._tree.inode(ino)
+        if held is None:
+            if staged is None:
+                return False
+            self._apply_clean(ino, staged, now, changes)
+            self._execute("DELETE FROM staged_inode WHERE ino = ?", (ino,))
+        elif held.kind is Kind.DIRECTORY or self._is_dirty(ino):
+            return False
+        self._tree.set_entry_states(*key, base=ino, rev=rev, local=ino)
+        self._execute("DELETE FROM staged_entry WHERE parent = ? AND name = ?", key)
+        changes.entry(key, None, ino)
+        return held is None and staged is not None and staged.kind is Kind.DIRECTORY
+
+    def known_folders(self, keys: Iterable[Key], inodes: Iterable[int]) -> list[int]:
+        """Folders that are here and for which a page that was just staged may hold something."""
+        parents = {parent for parent, _ in keys}
+        for ino in inodes:
+            parents.update(row[0] for row in self._execute("SELECT parent FROM staged_entry WHERE ino = ?", (ino,)))
+        return sorted(parent for parent in parents if self._tree.inode(parent) is not None)
+
+
+class _Changes:
+    """Gathers what changed in the tree."""
+
+    def __init__(self, applied: Applied) -> None:
+        self.applied = applied
+        self._attributes: dict[int, None] = {}
+        self._contents: dict[int, None] = {}
+
+    def entry(self, key: Key, before: int | None, after: int | None) -> None:
+        self.applied.changes.append(EntryChanged(*key, gone=after is None))
+        self._attributes.update(dict.fromkeys(ino for ino in (key[0], before, after) if ino is not None))
+
+    def inode(self, old: InodeRow | None, new: InodeRow, *, replaced: bool = False) -> None:
+        if old is None:
+            return
+        same = new.manifest_id == old.manifest_id or (new.sha256 is not None and new.sha256 == old.sha256)
+        if new.kind is Kind.FILE and (replaced or not same):
+            self._contents[new.ino] = None
+        if new != old:
+            self._attributes[new.ino] = None
+
+    def finish(self, tree: TreeStore) -> None:
+        for ino in self._contents:
+            self.applied.replaced.append(ino)
+            self.applied.changes.append(ContentChanged(ino, tuple(tree.names(ino))))
+        self.applied.changes += [AttributesChanged(ino) for ino in self._attributes]
+
+
+def _new_row(ino: int, staged: StagedInode, now: int) -> InodeRow:
+    base = staged.base
+    return InodeRow(
+        ino=ino,
+        kind=staged.kind,
+        mode=base.mode,
+        uid=base.uid,
+        gid=base.gid,
+        mtime_ns=base.mtime_ns,
+        ctime_ns=now,
+        atime_ns=base.mtime_ns,
+        nlink=0,
+        size=base.manifest_size,
+        target=staged.target,
+        device_number=staged.device_number,
+        xattrs=base.xattrs,
+        manifest_id=base.manifest_id,
+        manifest_size=base.manifest_size,
+        sha256=base.sha256,
+        split=None,
+        rev=0,
+        content_rev=0,
+    )
+
+
+def _with_base(row: InodeRow, base: BaseRow, now: int) -> InodeRow:
+    new = replace(row, **{column: getattr(base, column) for column in _BASE_COLUMNS})
+    if row.kind is Kind.FILE:
+        new = replace(new, size=base.manifest_size)
+    return new if new == row else replace(new, ctime_ns=now)
+
+
+_SAME = " AND ".join(f"{{0}}.{column} IS s.{column}" for column in _BASE_COLUMNS)
+_KNOWN = (
+    "DELETE FROM staged_entry AS s WHERE space = ? AND rev < coalesce("
+    "(SELECT rev FROM entry_base b WHERE b.parent = s.parent AND b.name = s.name), "
+    "(SELECT rev FROM entry e WHERE e.parent = s.parent AND e.name = s.name), 0)",
+    "DELETE FROM staged_entry AS s WHERE space = ? AND CASE "
+    "WHEN EXISTS (SELECT 1 FROM entry_base b WHERE b.parent = s.parent AND b.name = s.name) "
+    "THEN EXISTS (SELECT 1 FROM entry_base b WHERE b.parent = s.parent AND b.name = s.name AND b.ino IS s.ino AND b.rev = s.rev) "
+    "WHEN s.ino IS NULL THEN NOT EXISTS (SELECT 1 FROM entry e WHERE e.parent = s.parent AND e.name = s.name) "
+    "ELSE EXISTS (SELECT 1 FROM entry e WHERE e.parent = s.parent AND e.name = s.name AND e.ino = s.ino AND e.rev = s.rev) END",
+    "DELETE FROM staged_inode AS s WHERE space = ? AND rev < coalesce((SELECT rev FROM inode i WHERE i.ino = s.ino), 0)",
+    "DELETE FROM staged_inode AS s WHERE space = ? AND EXISTS (SELECT 1 FROM inode i LEFT JOIN inode_base b ON b.ino = i.ino "
+    "WHERE i.ino = s.ino AND i.rev = s.rev AND i.content_rev = s.content_rev AND CASE WHEN b.ino IS NULL "
+    f"THEN {_SAME.format('i')} ELSE b.known = 1 AND {_SAME.format('b')} END)",
+)
+_IS_DIRTY = (
+    "SELECT 1 WHERE EXISTS (SELECT 1 FROM inode_base WHERE ino = ?1) OR EXISTS (SELECT 1 FROM draft WHERE ino = ?1) "
+    "OR EXISTS (SELECT 1 FROM entry_base WHERE ino = ?1) OR EXISTS (SELECT 1 FROM entry e JOIN entry_base b "
+    "ON b.parent = e.parent AND b.name = e.name WHERE e.ino = ?1)"
+)

@@ -1,0 +1,203 @@
+"""The three trees of a merge as lazy views of the replica's rows: base, service and local. Only reads.
+
+Also what push reads of local changes, because it asks the same questions of base and local. Knows the rows; the decisions
+are `cache.merge`'s and `cache.groups`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cache.merge import Content, Key, Names, State
+from cache.store.content import ContentStore
+from cache.store.tree import KINDS, BaseRow, InodeRow, TreeStore
+from remote.protocol import Kind
+
+_STAGED = "rev, kind, mode, uid, gid, mtime_ns, xattrs, target, device_number, manifest_id, manifest_size, sha256, content_rev"
+
+
+def encode_opaque(xattrs: Any) -> str | None:
+    """The spelling that `cache.store.tree.encode_xattrs` gives, for values that are base64 already."""
+    return json.dumps(dict(xattrs), sort_keys=True, separators=(",", ":")) if xattrs else None
+
+
+def decode_opaque(text: str | None) -> dict[str, str]:
+    return {} if text is None else json.loads(text)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedInode:
+    """A row of `staged_inode`: what the service holds of an inode since a newer revision than base."""
+
+    rev: int
+    kind: Kind
+    base: BaseRow
+    target: str | None
+    device_number: int | None
+    content_rev: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteContent:
+    """A content of which the service holds all bytes: the drafts up to `draft`, or (None) the row's own manifest."""
+
+    draft: int | None
+    manifest_id: bytes
+    size: int
+    sha256: bytes | None
+
+    def content(self) -> Content:
+        return Content(self.manifest_id, self.size, self.sha256)
+
+
+class LocalSide:
+    def __init__(self, tree: TreeStore) -> None:
+        self._tree = tree
+        self._execute = tree.database.sql.execute
+
+    def names(self, ino: int) -> Names:
+        return frozenset(self._tree.names(ino))
+
+    def holder(self, key: Key) -> int | None:
+        return self._tree.child(*key)
+
+    def children(self, ino: int) -> Iterable[tuple[str, int]]:
+        return self._tree.children(ino)
+
+    def state(self, ino: int) -> State | None:
+        row = self._tree.inode(ino)
+        if row is None:
+            return None
+        state = state_of_row(row)
+        if row.kind is Kind.FILE:
+            top = self._execute(
+                "SELECT size, CASE WHEN sealed THEN manifest_id END, CASE WHEN sealed THEN sha256 END "
+                "FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1",
+                (ino,),
+            ).fetchone()
+            if top is not None:
+                return replace(state, content=Content(top[1], top[0], top[2]))
+        return state
+
+
+class BaseSide:
+    def __init__(self, tree: TreeStore) -> None:
+        self._tree = tree
+
+    def names(self, ino: int) -> Names:
+        return frozenset(self._tree.base_names(ino))
+
+    def holder(self, key: Key) -> int | None:
+        return self._tree.base_entry(*key)
+
+    def children(self, ino: int) -> Iterable[tuple[str, int]]:
+        return self._tree.base_children(ino)
+
+    def state(self, ino: int) -> State | None:
+        row, base = self._tree.inode(ino), self._tree.base_inode(ino)
+        if row is None or base is None:
+            return None
+        return state_of_base(row.kind, base, row.content_rev, row.target, row.device_number)
+
+
+class ServiceSide:
+    """What is staged over base. (Of a listing that replaces base, the names that it lacks are staged as tombstones.)"""
+
+    def __init__(self, tree: TreeStore, base: BaseSide) -> None:
+        self._base = base
+        self._execute = tree.database.sql.execute
+
+    def names(self, ino: int) -> Names:
+        staged = self._execute("SELECT parent, name FROM staged_entry WHERE ino = ?", (ino,)).fetchall()
+        return frozenset([*staged, *(key for key in self._base.names(ino) if not self._is_staged(key))])
+
+    def holder(self, key: Key) -> int | None:
+        staged = self._execute("SELECT ino FROM staged_entry WHERE parent = ? AND name = ?", key).fetchone()
+        if staged is not None:
+            ino: int | None = staged[0]
+            return ino
+        return self._base.holder(key)
+
+    def children(self, ino: int) -> Iterable[tuple[str, int]]:
+        children: dict[str, int | None] = dict(self._base.children(ino))
+        children.update(self._execute("SELECT name, ino FROM staged_entry WHERE parent = ?", (ino,)).fetchall())
+        return [(name, child) for name, child in children.items() if child is not None]
+
+    def state(self, ino: int) -> State | None:
+        row = self.staged(ino)
+        if row is None:
+            return self._base.state(ino)
+        return state_of_base(row.kind, row.base, row.content_rev, row.target, row.device_number)
+
+    def staged(self, ino: int) -> StagedInode | None:
+        row = self._execute(f"SELECT {_STAGED} FROM staged_inode WHERE ino = ?", (ino,)).fetchone()
+        if row is None:
+            return None
+        return StagedInode(row[0], KINDS[row[1]], BaseRow(*row[2:7], *row[9:12]), row[7], row[8], row[12])
+
+    def _is_staged(self, key: Key) -> bool:
+        return self._execute("SELECT 1 FROM staged_entry WHERE parent = ? AND name = ?", key).fetchone() is not None
+
+
+class LocalChanges:
+    """What push asks about the local changes of one space: `cache.groups.Pending`, and the contents that may be sent.
+
+    `may_remove(ino)`: whether the service may be told that this inode lost its last name.
+    """
+
+    def __init__(self, tree: TreeStore, contents: ContentStore, root: int) -> None:
+        self.root = root
+        self.base = BaseSide(tree)
+        self.local = LocalSide(tree)
+        self._tree = tree
+        self._contents = contents
+        self._execute = tree.database.sql.execute
+
+    def is_complete(self, ino: int) -> bool:
+        return self.complete_content(ino) is not None
+
+    def complete_content(self, ino: int) -> CompleteContent | None:
+        """The newest content of a file that the service could take now."""
+        draft = self._execute(
+            "SELECT id, manifest_id, size, sha256 FROM draft WHERE ino = ? AND complete = 1 ORDER BY id DESC LIMIT 1", (ino,)
+        ).fetchone()
+        if draft is not None:
+            return CompleteContent(*draft)
+        row = self._tree.inode(ino)
+        if row is None or row.manifest_id is None or self._contents.has_drafts(ino):
+            return None
+        return CompleteContent(None, row.manifest_id, row.manifest_size, row.sha256)
+
+    def dirty_keys_in(self, folder: int) -> list[Key]:
+        rows = self._execute(
+            "SELECT b.parent, b.name FROM entry_base b LEFT JOIN entry e ON e.parent = b.parent AND e.name = b.name "
+            "WHERE b.parent = ? AND b.ino IS NOT e.ino",
+            (folder,),
+        )
+        return rows.fetchall()
+
+
+def state_of_row(row: InodeRow) -> State:
+    """The local state, drafts aside."""
+    content = Content(row.manifest_id, row.manifest_size, row.sha256) if row.kind is Kind.FILE else None
+    return State(
+        row.kind,
+        row.mode,
+        row.uid,
+        row.gid,
+        row.mtime_ns,
+        decode_opaque(row.xattrs),
+        content,
+        row.content_rev,
+        row.target,
+        row.device_number,
+    )
+
+
+def state_of_base(kind: Kind, base: BaseRow, content_rev: int, target: str | None, device_number: int | None) -> State:
+    content = Content(base.manifest_id, base.manifest_size, base.sha256) if kind is Kind.FILE else None
+    xattrs = decode_opaque(base.xattrs)
+    return State(kind, base.mode, base.uid, base.gid, base.mtime_ns, xattrs, content, content_rev, target, device_number)

@@ -1,0 +1,244 @@
+"""Rows about the exchange with the service: spaces, staged pages, the outstanding commit, and the search for what to push.
+
+Each method that writes is one transaction, or joins the one it stands in. What pages mean for the tree is `merging`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cache.merge import Key
+from cache.store.database import Database
+from cache.store.sides import CompleteContent
+from cache.store.tree import TreeStore, encode_xattrs
+from remote.protocol import EntryState, InodeState, SpaceChanges
+
+_SPACE = "number, id, root, snapshot, acknowledged, caught_up, listing, listed, total_entries, commit_number"
+
+
+class ForeignInode(Exception):
+    """The service names one inode in two spaces; nothing of the page was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceRow:
+    """A row of `space`; what the columns mean is said in `schema`."""
+
+    number: int
+    id: bytes
+    root: int
+    snapshot: int
+    acknowledged: int
+    caught_up: bool
+    listing: bool
+    listed: bool
+    total_entries: int
+    commit_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """A commit whose answer is not recorded yet."""
+
+    number: int
+    body: bytes
+
+
+class SyncStore:
+    def __init__(self, database: Database, tree: TreeStore) -> None:
+        self.database = database
+        self._tree = tree
+        self._execute = database.sql.execute
+        self._executemany = database.sql.executemany
+
+    # ---------------------------------------------------------------------------------------------------------- spaces
+
+    def spaces(self) -> list[SpaceRow]:
+        return [_space_row(row) for row in self._execute(f"SELECT {_SPACE} FROM space ORDER BY number")]
+
+    def space(self, number: int) -> SpaceRow:
+        return _space_row(self._execute(f"SELECT {_SPACE} FROM space WHERE number = ?", (number,)).fetchone())
+
+    # --------------------------------------------------------------------------------------------------------- staging
+
+    def begin_listing(self, space: int) -> None:
+        """A listing from the beginning follows: forget what was staged. The very first one adds to an empty base, so that
+        its rows may be applied as they come; any later one replaces base."""
+        with self.database.transaction():
+            self._execute("DELETE FROM staged_entry WHERE space = ?", (space,))
+            self._execute("DELETE FROM staged_inode WHERE space = ?", (space,))
+            self._execute(
+                "UPDATE space SET caught_up = 0, listing = CASE WHEN listed = 0 AND snapshot = 0 THEN 0 ELSE 1 END "
+                "WHERE number = ?",
+                (space,),
+            )
+
+    def stage(self, space: int, page: SpaceChanges) -> tuple[list[Key], list[int]]:
+        """Keep a page's rows until they are merged; of two rows for one key the higher revision stays.
+
+        Returns what the page named. Raises `ForeignInode`.
+        """
+        with self.database.transaction():
+            inodes = [self._stage_inode(space, row) for row in page.inodes]
+            keys = [self._stage_entry(space, row) for row in page.entries]
+            self._execute(
+                "UPDATE space SET snapshot = max(snapshot, ?), caught_up = ?, total_entries = coalesce(?, total_entries) "
+                "WHERE number = ?",
+                (page.revision, not page.has_more, page.total_entries, space),
+            )
+        return keys, inodes
+
+    def _stage_inode(self, space: int, row: InodeState) -> int:
+        ino = self._adopt(space, row.id)
+        attributes, content = row.attributes, row.content
+        xattrs = encode_xattrs({name: value for name, value in attributes.xattrs.items() if value is not None})
+        self._execute(
+            "INSERT INTO staged_inode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE SET "
+            "space = excluded.space, rev = excluded.rev, kind = excluded.kind, mode = excluded.mode, uid = excluded.uid, "
+            "gid = excluded.gid, mtime_ns = excluded.mtime_ns, xattrs = excluded.xattrs, target = excluded.target, "
+            "device_number = excluded.device_number, manifest_id = excluded.manifest_id, "
+            "manifest_size = excluded.manifest_size, sha256 = excluded.sha256, content_rev = excluded.content_rev "
+            "WHERE excluded.rev >= rev",
+            (
+                *(ino, space, row.rev, row.kind.value, attributes.mode, attributes.uid, attributes.gid, attributes.mtime_ns),
+                *(xattrs, row.target, row.device_number),
+                *((None, 0, None) if content is None else (content.manifest_id, content.size, content.sha256)),
+                row.content_rev,
+            ),
+        )
+        return ino
+
+    def _stage_entry(self, space: int, row: EntryState) -> Key:
+        key = (self._adopt(space, row.parent), row.name)
+        ino = None if row.inode is None else self._adopt(space, row.inode)
+        self._execute(
+            "INSERT INTO staged_entry VALUES (?, ?, ?, ?, ?) ON CONFLICT (parent, name) DO UPDATE SET "
+            "ino = excluded.ino, rev = excluded.rev, space = excluded.space WHERE excluded.rev >= rev",
+            (*key, ino, row.rev, space),
+        )
+        return key
+
+    def _adopt(self, space: int, id_: bytes) -> int:
+        known = self._execute("SELECT ino, space FROM identity WHERE id = ?", (id_,)).fetchone()
+        if known is None:
+            return self._tree.adopt(space, id_)
+        if known[1] != space:
+            raise ForeignInode(f"inode {id_.hex()} is in two spaces")
+        ino: int = known[0]
+        return ino
+
+    def has_staged(self, space: int) -> bool:
+        return any(
+            self._execute(f"SELECT 1 FROM {table} WHERE space = ? LIMIT 1", (space,)).fetchone()
+            for table in ("staged_entry", "staged_inode")
+        )
+
+    def count_staged(self, space: int) -> int:
+        count: int = self._execute("SELECT count(*) FROM staged_entry WHERE space = ?", (space,)).fetchone()[0]
+        return count
+
+    def count_entries(self, space: int) -> int:
+        """Entries of a space that are here, whether the service has them or not."""
+        count: int = self._execute(
+            "SELECT count(*) FROM entry e JOIN identity d ON d.ino = e.parent WHERE d.space = ?", (space,)
+        ).fetchone()[0]
+        return count
+
+    # ------------------------------------------------------------------------------------------------- the commit, sent
+
+    def outstanding(self, space: int) -> Outstanding | None:
+        row = self._execute("SELECT commit_number, commit_body FROM space WHERE number = ?", (space,)).fetchone()
+        return None if row[1] is None else Outstanding(*row)
+
+    def store_commit(self, space: int, number: int, body: bytes, contents: Iterable[tuple[int, CompleteContent]]) -> None:
+        """Keep a commit exactly as it will be sent, and which content of which inode is in it."""
+        with self.database.transaction():
+            self._execute("UPDATE space SET commit_number = ?, commit_body = ? WHERE number = ?", (number, body, space))
+            self._executemany(
+                "INSERT INTO outstanding_content VALUES (?, ?, ?, ?, ?)",
+                [(ino, sent.draft, sent.manifest_id, sent.size, sent.sha256) for ino, sent in contents],
+            )
+
+    def outstanding_content(self, ino: int) -> CompleteContent | None:
+        row = self._execute(
+            "SELECT draft, manifest_id, manifest_size, sha256 FROM outstanding_content WHERE ino = ?", (ino,)
+        ).fetchone()
+        return None if row is None else CompleteContent(*row)
+
+    def close_commit(self, space: int, acknowledged: int) -> None:
+        """The answer is recorded: nothing is outstanding any more."""
+        with self.database.transaction():
+            self._execute(
+                "DELETE FROM outstanding_content WHERE ino IN (SELECT o.ino FROM outstanding_content o "
+                "JOIN identity d ON d.ino = o.ino WHERE d.space = ?)",
+                (space,),
+            )
+            self._execute(
+                "UPDATE space SET commit_body = NULL, acknowledged = max(acknowledged, ?) WHERE number = ?",
+                (acknowledged, space),
+            )
+
+    # --------------------------------------------------------------------------------------------------- what to push
+
+    def ready_entries(self, space: int, after: Key, limit: int) -> tuple[list[Key], Key | None]:
+        """Dirty names after a key, without new files whose bytes are still on their way.
+
+        Looks at `limit` names at most, and returns where to go on (None: at the end).
+        """
+        rows = self._execute(
+            "SELECT b.parent, b.name, b.ino IS NOT e.ino AND NOT coalesce(i.kind = 'file' AND i.manifest_id IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM draft f WHERE f.ino = i.ino AND f.complete = 1), 0) AND d.space = ? "
+            "FROM (SELECT parent, name, ino FROM entry_base WHERE (parent, name) > (?, ?) ORDER BY parent, name LIMIT ?) b "
+            "JOIN identity d ON d.ino = b.parent "
+            "LEFT JOIN entry e ON e.parent = b.parent AND e.name = b.name LEFT JOIN inode i ON i.ino = e.ino",
+            (space, *after, limit),
+        ).fetchall()
+        end = None if len(rows) < limit else (rows[-1][0], rows[-1][1])
+        return [(parent, name) for parent, name, ready in rows if ready], end
+
+    def ready_inodes(self, space: int, after: int, limit: int) -> tuple[list[int], int | None]:
+        """Inodes above `after` that the service has, and whose attributes or complete content may differ from what it has."""
+        rows = self._execute(
+            "SELECT ino FROM (SELECT ino FROM inode_base WHERE known = 1 AND ino > ?1 UNION "
+            "SELECT ino FROM draft WHERE complete = 1 AND ino > ?1) ORDER BY ino LIMIT ?2",
+            (after, limit),
+        ).fetchall()
+        inodes = [ino for (ino,) in rows]
+        return [ino for ino in inodes if self._tree.space_of(ino) == space], None if len(inodes) < limit else inodes[-1]
+
+    # ------------------------------------------------------------------------------------------------------ for guards
+
+    def files_to_disappear(self, space: int) -> list[int]:
+        """Files that the service has under a name, and that have none here."""
+        rows = self._execute(
+            "SELECT DISTINCT b.ino FROM entry_base b JOIN inode i ON i.ino = b.ino JOIN identity d ON d.ino = b.ino "
+            "WHERE b.ino IS NOT NULL AND d.space = ? AND i.kind <> 'directory' AND i.nlink = 0",
+            (space,),
+        )
+        return [ino for (ino,) in rows]
+
+    def files_to_vanish(self, space: int) -> list[int]:
+        """Files that have a name here, and lose one on the service with what is staged. Some of them may have another."""
+        rows = self._execute(
+            "SELECT DISTINCT i.ino FROM staged_entry s LEFT JOIN entry_base b ON b.parent = s.parent AND b.name = s.name "
+            "LEFT JOIN entry e ON e.parent = s.parent AND e.name = s.name "
+            "JOIN inode i ON i.ino = CASE WHEN b.parent IS NULL THEN e.ino ELSE b.ino END "
+            "WHERE s.space = ? AND s.ino IS NOT i.ino AND i.kind <> 'directory' AND i.nlink > 0",
+            (space,),
+        )
+        return [ino for (ino,) in rows]
+
+    def count_files(self, space: int) -> int:
+        """Files of a space that have a name, here or on the service."""
+        count: int = self._execute(
+            "SELECT count(*) FROM inode i JOIN identity d ON d.ino = i.ino WHERE d.space = ? AND i.kind <> 'directory' "
+            "AND (i.nlink > 0 OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = i.ino))",
+            (space,),
+        ).fetchone()[0]
+        return count
+
+
+def _space_row(row: Sequence[int | bytes]) -> SpaceRow:
+    number, id_, root, snapshot, acknowledged, caught_up, listing, listed, total, commit = row
+    return SpaceRow(number, id_, root, snapshot, acknowledged, bool(caught_up), bool(listing), bool(listed), total, commit)  # type: ignore[arg-type]
