@@ -11,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from remote.server.app import run
+from remote.server.app import CannotListen, run
 from remote.server.config import GIB, ServerConfig
 from remote.server.folder import DataFolderError
 from remote.server.service import create_invitation
@@ -50,7 +50,7 @@ def main() -> int:
             sys.stdout.write(create_invitation(config) + "\n")
         else:
             run(config, on_ready=_say_ready)
-    except DataFolderError as error:
+    except (DataFolderError, CannotListen) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

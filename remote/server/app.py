@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
-from os import urandom
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ from remote.server.threads import Runner
 log = logging.getLogger("aloft.server")
 access_log = logging.getLogger("aloft.access")
 
+LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20
 """How long requests may go on after the service was told to stop."""
 RETRY_AFTER_SECONDS = 5
@@ -46,7 +48,7 @@ def create_app(
     config: ServerConfig,
     *,
     clock: Callable[[], int] = time.time_ns,
-    random: Callable[[int], bytes] = urandom,
+    random: Callable[[int], bytes] = os.urandom,
     in_thread: Runner | None = None,
     in_password_thread: Runner | None = None,
 ) -> FastAPI:
@@ -78,21 +80,37 @@ def create_app(
 
 
 def run(config: ServerConfig, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. `on_ready` gets the address once connections are accepted. `DataFolderError`, `OSError`."""
+    """Serve until SIGTERM or SIGINT. `on_ready` gets the address once connections are accepted.
+
+    `DataFolderError`; `CannotListen`; `OSError` for a certificate or key that cannot be read.
+    """
     app = create_app(config)
     service: Service = app.state.service
     try:
-        server = _Server(_uvicorn_config(app, config), service, on_ready)
-        asyncio.run(server.serve())
+        with _listen(config.host, config.port) as listener:
+            server = _Server(_uvicorn_config(app, config), service, on_ready)
+            asyncio.run(server.serve(sockets=[listener]))
     finally:
         service.close()
+
+
+class CannotListen(OSError):
+    """The address cannot be had; the text says why."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=LISTEN_BACKLOG)
+    except socket.gaierror as error:
+        raise CannotListen(f"cannot listen on {host}: {error.strerror}") from error
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}") from error
 
 
 def _uvicorn_config(app: FastAPI, config: ServerConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=config.host,
-        port=config.port,
         ssl_certfile=str(config.tls_cert) if config.tls_cert else None,
         ssl_keyfile=str(config.tls_key) if config.tls_key else None,
         log_config=None,
@@ -118,7 +136,9 @@ class _Server(uvicorn.Server):
         if self._on_ready is not None and self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
-            self._on_ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+            url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+            log.info("listening on %s", url)
+            self._on_ready(url)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

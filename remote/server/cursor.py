@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-CURSOR_MAX = 64 * 1024
+CURSOR_MAX = 48 * 1024
 _HEAD = struct.Struct("<B16sH")
 _SPACE = struct.Struct("<16sBQIQBH")
 _SUM = 4

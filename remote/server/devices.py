@@ -129,15 +129,16 @@ class Devices:
 
     def _make_room(self, connection: Connection, account: bytes, replaced: bytes | None, now: int) -> None:
         active = rows.active(connection, account)
+        if len(active) < self._limit:
+            return
         if replaced is not None and any(device.id == replaced for device in active):
             rows.remove(connection, account, replaced, now)
-            active = [device for device in active if device.id != replaced]
-        if len(active) >= self._limit:
-            raise Refused(
-                ProblemType.TOO_MANY_DEVICES,
-                f"{len(active)} devices are logged in, which is as many as there may be. Replace one of them.",
-                devices=[_public(device, None) for device in active],
-            )
+            return
+        raise Refused(
+            ProblemType.TOO_MANY_DEVICES,
+            f"{len(active)} devices are logged in, which is as many as there may be. Replace one of them.",
+            devices=[_public(device, None) for device in active],
+        )
 
     def _issue(self, connection: Connection, device: DeviceRow) -> Tokens:
         refresh_token = urlsafe_b64encode(self._random(REFRESH_BYTES)).decode().rstrip("=")

@@ -6,6 +6,7 @@ Answers are serialized by pydantic straight into bytes; what the OpenAPI descrip
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -40,10 +41,11 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise too_large
     body = bytearray()
     try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
-                raise too_large
+        async with aclosing(request.stream()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > limit:
+                    raise too_large
     except ClientDisconnect as error:
         raise Refused(ProblemType.INVALID, "The body was cut short.") from error
     return bytes(body)

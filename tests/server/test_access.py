@@ -1,0 +1,137 @@
+"""Nobody gets through a route without a token, or into somebody else's space: every route, found in the application itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+
+from fastapi.routing import APIRoute
+
+import remote.protocol
+from tests.support.wire import Device, Json, World, create, entry, inline, mkdir, new_id, problem
+
+PUBLIC = {
+    ("POST", "/v1/accounts"),
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/tokens"),
+    ("GET", "/healthz"),
+    ("GET", "/openapi.json"),
+}
+
+
+def routes(world: World) -> list[tuple[str, str]]:
+    """(method, path pattern) of every route that the description knows."""
+    described = world.app.openapi()["paths"]
+    return sorted((method.upper(), path) for path, methods in described.items() for method in methods)
+
+
+async def test_the_routes_are_those_of_the_protocol(world: World) -> None:
+    promised = {
+        (method, re.sub(r"\?.*", "", path))
+        for method, path in re.findall(r"^    (POST|GET|DELETE) +(\S+)", remote.protocol.__doc__ or "", re.MULTILINE)
+    }
+    assert promised | {("GET", "/healthz")} == set(routes(world))
+
+
+async def test_every_route_but_the_public_ones_wants_a_token(world: World, ada: Device) -> None:
+    for method, pattern in routes(world):
+        if (method, pattern) in PUBLIC:
+            continue
+        path = pattern.format(space=ada.space, device=ada.id)
+        problem(await world.http.request(method, path), 401, "unauthenticated")
+
+
+def space_requests(space: str, inode: str, secret: bytes) -> dict[str, Json]:
+    """A request to each route of a space that would be answered if the caller were a member."""
+    id_ = hashlib.sha256(secret).hexdigest()
+    manifest = hashlib.sha256(inline(b"x")).hexdigest()
+    return {
+        "commit": {"number": 100, "groups": [{"inodes": [{"id": space, "attributes": {"mode": 0o777}}]}]},
+        "uploads": {"objects": [{"id": id_, "length": len(secret)}]},
+        "downloads": {"objects": [id_]},
+        "manifests": {"wanted": [{"inode": inode, "manifest_id": manifest}]},
+    }
+
+
+async def test_a_second_account_gets_nowhere_with_the_first_ones_ids(world: World, ada: Device, eve: Device) -> None:
+    secret, inode, small = os.urandom(100), new_id(), new_id()
+    await ada.store(ada.space, "secret", inode, secret)
+    await ada.accept(create(ada.space, "small", small, b"x"))
+    before = await ada.listing()
+    requests = space_requests(ada.space, small, secret)
+    tried = {pattern for _, pattern in routes(world) if "{space}" in pattern}
+    assert {f"/v1/spaces/{{space}}/{name}" for name in requests} == tried, "a new route wants a row here"
+    for name, body in requests.items():
+        assert (await ada.send("POST", f"/v1/spaces/{ada.space}/{name}", body)).status_code == 200, "the owner may"
+        theirs = await eve.send("POST", f"/v1/spaces/{ada.space}/{name}", body)
+        nobodys = await eve.send("POST", f"/v1/spaces/{new_id()}/{name}", body)
+        problem(theirs, 404, "not-found")
+        assert theirs.json() == nobodys.json(), "what one may not see looks like what does not exist"
+    problem(await eve.send("DELETE", f"/v1/devices/{ada.id}"), 404, "not-found")
+    await ada.get("/v1/account")
+    assert [space["space"] for space in (await eve.changes(""))["spaces"]] == [eve.space]
+    assert set((await ada.listing())[0]) == set(before[0])
+
+
+async def test_ids_of_the_first_in_the_space_of_the_second_mean_nothing(ada: Device, eve: Device) -> None:
+    folder, file = new_id(), new_id()
+    await ada.accept(mkdir(ada.space, "d", folder), create(folder, "f", file, b"x"))
+    for group, conflict in (
+        (create(folder, "x", new_id()), "no parent"),
+        ({"entries": [entry(eve.space, "f", None, file)]}, "unknown"),
+        ({"inodes": [{"id": file, "attributes": {"mode": 0}}]}, "unknown"),
+    ):
+        assert (await eve.outcome(group))["conflict"] == conflict
+    assert await eve.manifest(file, inline(b"x")) is None
+
+
+async def test_paths_that_are_none(ada: Device) -> None:
+    for path in ("/v1/spaces/nonsense/commit", f"/v1/spaces/{ada.space.upper()}/commit", f"/v1/spaces/{ada.space}00/commit"):
+        problem(await ada.send("POST", path, {"number": 1, "groups": [{}]}), 404, "not-found")
+    problem(await ada.send("GET", "/v1/nothing"), 404, "not-found")
+    problem(await ada.send("GET", f"/v1/spaces/{ada.space}/commit"), 405, "invalid")
+
+
+async def test_bodies_are_limited(ada: Device, world: World) -> None:
+    long = b'{"email":"' + b"a" * (64 * 1024) + b'"}'
+    problem(await world.http.post("/v1/accounts", content=long), 413, "too-large")
+    path = f"/v1/spaces/{ada.space}/commit"
+    too_long = {"Content-Length": str(33 * 2**20)}
+    response = await world.http.post(
+        path, content=b"{}", headers={"Authorization": f"Bearer {ada.tokens['access_token']}", **too_long}
+    )
+    problem(response, 413, "too-large")
+
+
+async def test_links_begin_with_the_address_that_the_caller_used(world: World, ada: Device) -> None:
+    (link,) = await ada.plan(b"x")
+    assert link["url"].startswith("http://service.test/objects/")
+    wanted = {"objects": [{"id": "00" * 32, "length": 1}]}
+    headers = {"Authorization": f"Bearer {ada.tokens['access_token']}"}
+    path = f"http://service.test/v1/spaces/{ada.space}/uploads"
+    elsewhere = await world.http.post(path, json=wanted, headers=headers | {"Host": "10.0.0.1:8427"})
+    assert elsewhere.json()["missing"][0]["url"].startswith("http://10.0.0.1:8427/objects/")
+    nonsense = await world.http.post(path, json=wanted, headers=headers | {"Host": "a b"})
+    assert problem(nonsense, 400, "invalid")["field"] == "Host"
+
+
+async def test_the_description_names_the_models(world: World) -> None:
+    document = (await world.http.get("/openapi.json")).json()
+    commit = document["paths"]["/v1/spaces/{space}/commit"]["post"]
+    assert commit["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/CommitRequest"}
+    assert commit["responses"]["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/CommitAnswer"}
+    assert commit["security"] == [{"access token": []}]
+    text = str(document)
+    names = set(re.findall(r"#/components/schemas/(\w+)", text))
+    assert names <= document["components"]["schemas"].keys()
+    assert {"CommitRequest", "CommitAnswer", "Problem", "Kind"} <= names
+
+
+async def test_nobody_needs_a_token_to_ask_whether_it_lives(world: World) -> None:
+    assert (await world.http.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_no_route_is_hidden_from_the_description(world: World) -> None:
+    known = {path for _, path in routes(world)}
+    assert {route.path for route in world.app.routes if isinstance(route, APIRoute)} <= known

@@ -1,0 +1,239 @@
+"""Parts of the service on their own: the rate limit, the database and its migrations, the data folder, waking, signatures."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from remote.server.config import ServerConfig
+from remote.server.database.engine import Database
+from remote.server.database.schema import metadata
+from remote.server.folder import DataFolder, DataFolderError
+from remote.server.objects.signing import BadLink, Grant, sign, verify
+from remote.server.ratelimit import Limit, RateLimiter
+from remote.server.service import create_invitation, open_service
+from remote.server.wake import LocalWake
+from tests.support.wire import Clock
+
+# ---------------------------------------------------------------------------------------------------------- rate limit
+
+
+def test_attempts_are_counted_in_a_sliding_window() -> None:
+    clock = Clock()
+    limiter, limits = RateLimiter(clock), [Limit("a", 3, 60)]
+    for _ in range(3):
+        assert limiter.take(limits) is None
+        clock.advance(10)
+    assert limiter.take(limits) == 30
+    clock.advance(29.5)
+    assert limiter.take(limits) == 1
+    clock.advance(0.5)
+    assert limiter.take(limits) is None
+    assert limiter.take(limits) == 10
+
+
+def test_one_full_limit_of_several_counts_nothing_under_the_others() -> None:
+    clock = Clock()
+    limiter = RateLimiter(clock)
+    assert limiter.take([Limit("a", 1, 60), Limit("b", 2, 60)]) is None
+    assert limiter.take([Limit("a", 1, 60), Limit("b", 2, 60)]) == 60
+    assert limiter.take([Limit("b", 2, 60)]) is None
+    assert limiter.take([Limit("b", 2, 60)]) == 60
+
+
+def test_what_went_well_is_forgotten() -> None:
+    limiter, limits = RateLimiter(Clock()), [Limit("a", 1, 60)]
+    for _ in range(5):
+        assert limiter.take(limits) is None
+        limiter.give_back(limits)
+
+
+# ------------------------------------------------------------------------------------------------------------ database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(tmp_path / "test.db")
+    database.migrate()
+    return database
+
+
+def test_migrations_make_the_schema_that_the_statements_expect(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    database.close()
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    database.migrate()
+    assert database.epoch("00" * 16) == "00" * 16
+    assert database.epoch("11" * 16) == "00" * 16
+    database.close()
+
+
+def test_the_database_is_durable_and_checks_references(database: Database) -> None:
+    with database.write() as connection:
+        pragmas = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    database.close()
+
+
+def test_an_error_undoes_the_transaction(database: Database) -> None:
+    def write_and_fail() -> None:
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO service VALUES (1, 'x')"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM service")).scalar() == 0
+    database.close()
+
+
+def test_a_reader_sees_one_state_while_others_write(database: Database) -> None:
+    with database.read() as reader:
+        count = text("SELECT count(*) FROM service")
+        assert reader.execute(count).scalar() == 0
+        with database.write() as writer:
+            writer.execute(text("INSERT INTO service VALUES (1, 'x')"))
+        assert reader.execute(count).scalar() == 0
+    database.close()
+
+
+def test_a_database_from_the_future_is_left_alone(tmp_path: Path) -> None:
+    config = ServerConfig(tmp_path / "data", password_memory_kib=64)
+    service = open_service(config)
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    service.close()
+    with pytest.raises(DataFolderError, match="newer Aloft"):
+        open_service(config)
+    DataFolder(config.data).close()
+
+
+# --------------------------------------------------------------------------------------------------------- data folder
+
+
+def test_keys_are_made_once(tmp_path: Path) -> None:
+    with DataFolder(tmp_path / "data") as folder:
+        key = folder.key("tokens", os.urandom)
+        assert folder.key("tokens", os.urandom) == key
+        assert folder.key("objects", os.urandom) != key
+    with DataFolder(tmp_path / "data") as folder:
+        assert folder.key("tokens", os.urandom) == key
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"kid": "a", "secret": "xyz"}', '{"kid": "a", "secret": "00"}'])
+def test_a_damaged_key_is_an_error_and_not_a_new_key(tmp_path: Path, content: str) -> None:
+    with DataFolder(tmp_path / "data") as folder:
+        (folder.path / "tokens.key").write_text(content)
+        with pytest.raises(DataFolderError, match=r"tokens\.key"):
+            folder.key("tokens", os.urandom)
+
+
+def test_a_folder_is_for_one_service_at_a_time(tmp_path: Path) -> None:
+    with DataFolder(tmp_path / "data"), pytest.raises(DataFolderError, match="another service"):
+        DataFolder(tmp_path / "data")
+    DataFolder(tmp_path / "data").close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataFolderError, match="cannot use"):
+        DataFolder(tmp_path / "file" / "data")
+    with pytest.raises(DataFolderError, match="start it once"):
+        create_invitation(ServerConfig(tmp_path / "nothing"))
+
+
+# -------------------------------------------------------------------------------------------------------------- waking
+
+
+async def test_waiters_are_woken_by_their_topics_only() -> None:
+    wake = LocalWake()
+    with wake.subscribe([b"a", b"b"]) as waiter, wake.subscribe([b"c"]) as bystander:
+        wake.notify(b"b")
+        assert await waiter.wait(60)
+        assert not await bystander.wait(0)
+        assert not await waiter.wait(0), "it is ready to wait again"
+        wake.notify(b"nobody")
+    assert wake.waiting() == 0
+
+
+async def test_what_happens_between_subscribing_and_waiting_is_not_missed() -> None:
+    wake = LocalWake()
+    with wake.subscribe([b"a"]) as waiter:
+        wake.notify(b"a")
+        with trio.fail_after(5):
+            assert await waiter.wait(60)
+
+
+async def test_closing_wakes_everybody_also_who_comes_later() -> None:
+    wake = LocalWake()
+    with wake.subscribe([b"a"]) as waiter:
+        wake.close()
+        assert await waiter.wait(60)
+    with wake.subscribe([b"a"]) as late:
+        assert await late.wait(60)
+    assert wake.closed
+
+
+# ---------------------------------------------------------------------------------------------------------- signatures
+
+SECRET = b"s" * 32
+PUT = Grant("PUT", "owner/object.0", 1000, 5, bytes(32))
+
+
+def test_a_signature_is_good_for_exactly_what_was_signed() -> None:
+    query = sign(PUT, "k", SECRET)
+    assert verify("PUT", PUT.key, query, "k", SECRET, 999) == PUT
+    for method, key, kid, secret, now in (
+        ("GET", PUT.key, "k", SECRET, 999),
+        ("PUT", "owner/object.1", "k", SECRET, 999),
+        ("PUT", PUT.key, "other", SECRET, 999),
+        ("PUT", PUT.key, "k", b"t" * 32, 999),
+        ("PUT", PUT.key, "k", SECRET, 1000),
+    ):
+        with pytest.raises(BadLink):
+            verify(method, key, query, kid, secret, now)
+
+
+@pytest.mark.parametrize("query", ["", "s", "s=1", "e=x&s=1", "&&&", "a=1&" * 20, "x" * 2000, "v=1&k=k&e=-1&s=%ff"])
+def test_nonsense_is_no_signature(query: str) -> None:
+    with pytest.raises(BadLink):
+        verify("GET", "a/b.0", query, "k", SECRET, 0)
+
+
+def test_readers_and_writers_in_many_threads_do_not_get_in_each_others_way(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("INSERT INTO service VALUES (1, '0')"))
+    errors: list[BaseException] = []
+
+    def add() -> None:
+        try:
+            for _ in range(20):
+                with database.write() as connection:
+                    value = int(connection.execute(text("SELECT epoch FROM service")).scalar_one())
+                    connection.execute(text("UPDATE service SET epoch = :next"), {"next": str(value + 1)})
+        except BaseException as error:  # noqa: BLE001 — reported by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with database.read() as connection:
+        assert connection.execute(text("SELECT epoch FROM service")).scalar_one() == "160"
+    database.close()
