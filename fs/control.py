@@ -28,6 +28,7 @@ MAX_REQUEST_BYTES = 4 * 2**20
 MAX_CONNECTIONS = 32
 _REQUEST_SECONDS = 10.0
 _SEND_SECONDS = 30.0
+_PAUSE_SECONDS = 0.5
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred, see unix(7)
 
 Json = dict[str, Any]
@@ -60,6 +61,8 @@ class ControlServer:
         self._path = path
         self._handlers = handlers
         self._places = trio.Semaphore(MAX_CONNECTIONS)
+        self._serving = 0
+        self._idle = trio.Condition()
         self._socket: trio.socket.SocketType | None = None
 
     def listen(self) -> None:
@@ -81,13 +84,32 @@ class ControlServer:
             async with trio.open_nursery() as nursery:
                 while True:
                     await self._places.acquire()
-                    connection, _ = await self._socket.accept()
+                    connection = await self._accept()
                     nursery.start_soon(self._serve, trio.SocketStream(connection))
         finally:
             self._socket.close()
             self._path.unlink(missing_ok=True)
 
+    async def drain(self, seconds: float) -> None:
+        """Give answers that are on their way a moment to arrive."""
+        with trio.move_on_after(seconds):
+            async with self._idle:
+                while self._serving:
+                    await self._idle.wait()
+
+    async def _accept(self) -> trio.socket.SocketType:
+        assert self._socket is not None
+        while True:
+            try:
+                connection, _ = await self._socket.accept()
+            except OSError as error:  # no descriptors left, or the caller has gone: neither ends the mount
+                log.warning("a control connection was not accepted: %s", error)
+                await trio.sleep(_PAUSE_SECONDS)
+            else:
+                return connection
+
     async def _serve(self, stream: trio.SocketStream) -> None:
+        self._serving += 1
         try:
             async with stream:
                 if _peer_uid(stream.socket) in (os.geteuid(), 0):
@@ -97,7 +119,11 @@ class ControlServer:
         except Exception:
             log.exception("a control connection failed")
         finally:
+            self._serving -= 1
             self._places.release()
+            with trio.CancelScope(shield=True):
+                async with self._idle:
+                    self._idle.notify_all()
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         async def send(message: Json) -> None:

@@ -70,6 +70,9 @@ class Inodes:
         held = self._held.get(number)
         return number if held is not None and held.ino == ino else None
 
+    def is_held(self, ino: int) -> bool:
+        return self.held_number(ino) is not None
+
     def remember(self, node: Node) -> int:
         """The number to put into a reply that names `node`; counts one more lookup of it."""
         number = self._numbers.get(node.ino, node.ino)

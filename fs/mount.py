@@ -23,7 +23,7 @@ import trio
 from fs.attributes import Owners
 from fs.inodes import Inodes
 from fs.invalidation import Invalidator, RealKernel
-from fs.mountpoints import fusermount, mounted_at, raise_limits, unmount_command
+from fs.mountpoints import MountPointError, fusermount, mounted_at, raise_limits, unmount_command
 from fs.operations import Operations, OperationsWithXattrs
 
 if TYPE_CHECKING:
@@ -73,12 +73,18 @@ class Mount:
         self._fusermount = fusermount()
         self._device = 0
         self._detached = False
+        self._usable = trio.Event()
         self._ended = trio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Mount, serve until the kernel ends the session, and release what it still held. Calls `ready` when usable."""
         sys.setswitchinterval(_SWITCH_SECONDS)
-        pyfuse3.init(self._operations, os.fspath(self._options.mount_point), self._options.for_fuse())
+        try:
+            pyfuse3.init(self._operations, os.fspath(self._options.mount_point), self._options.for_fuse())
+        except RuntimeError as error:
+            self._usable.set()
+            self._ended.set()
+            raise MountPointError(f"the kernel refused to mount on {self._options.mount_point}: {error}") from error
         try:
             self._invalidator.start()
             self._drive.subscribe(self._invalidator.tell)
@@ -87,6 +93,7 @@ class Mount:
                 await pyfuse3.main(max_tasks=MAX_TASKS)
                 nursery.cancel_scope.cancel()
         finally:
+            self._usable.set()
             self._ended.set()
             await self._operations.end_of_session()
             self._invalidator.stop(_NOTICES_SECONDS)
@@ -94,6 +101,7 @@ class Mount:
 
     async def unmount(self) -> None:
         """Take the mount point away, lazily if somebody uses it; the session ends when the last of them is gone."""
+        await self._usable.wait()
         if self._detached or self._ended.is_set():
             return
         on_top = await trio.to_thread.run_sync(mounted_at, self._options.mount_point)
@@ -110,7 +118,7 @@ class Mount:
 
     def terminate(self) -> None:
         """End the session now. Dirty pages of files that are still open are lost: only for a person who insists."""
-        if not self._ended.is_set():
+        if self._usable.is_set() and not self._ended.is_set():
             pyfuse3.terminate()
 
     async def _become_usable(self, ready: Callable[[], None]) -> None:
@@ -118,6 +126,7 @@ class Mount:
         self._device = status.st_dev
         if not await trio.to_thread.run_sync(raise_limits, self._device):
             self._operations.limit_reads(READS_WITH_KERNEL_LIMIT)
+        self._usable.set()
         ready()
 
     def _is_ours(self, major: int, minor: int) -> bool:

@@ -62,7 +62,7 @@ class Operations(pyfuse3.Operations):
         self._owners = owners
         self._handles = Handles()
         self._reads_left: int | None = None
-        drive.replica.is_held = self._is_held
+        drive.is_held_by_kernel = inodes.is_held
 
     # ------------------------------------------------------------------------------------------------ names
 
@@ -359,10 +359,6 @@ class Operations(pyfuse3.Operations):
             cleared &= ~stat.S_ISGID
         if cleared != mode:
             self._replica.set_attributes(ino, AttributeUpdate(mode=cleared))
-
-    def _is_held(self, ino: int) -> bool:
-        """Whether the rows of an inode without a name must stay."""
-        return self._inodes.held_number(ino) is not None or self._files.get(ino) is not None
 
 
 class OperationsWithXattrs(Operations):

@@ -1,0 +1,49 @@
+"""Sizes, counts and states as people read them. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fs.control import Json
+
+_STEP = 1024.0
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?")
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes: a number with K, M, G or T after it (powers of 1024). `ValueError` for anything else, and for nothing."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * _UNITS[match[2].lower()]) if match is not None else 0
+    if size <= 0:
+        raise ValueError(f"{text!r} is not a size such as 500M or 20G")
+    return size
+
+
+def human_size(size: float) -> str:
+    """Bytes as people read them: 512 B, 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < _STEP:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _STEP
+    return f"{size:.1f} TiB"
+
+
+def human_rate(bytes_per_second: float | None) -> str:
+    return "not measured yet" if bytes_per_second is None else f"{human_size(bytes_per_second)}/s"
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def describe_queue(queue: Json) -> str:
+    """One line: how much waits to go up."""
+    parts = []
+    if queue["files"]:
+        parts.append(f"{counted(queue['files'], 'file')} ({human_size(queue['bytes'])})")
+    if queue["changes"]:
+        parts.append(counted(queue["changes"], "change") + " of names or attributes")
+    return " and ".join(parts) or "nothing"

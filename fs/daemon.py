@@ -1,0 +1,261 @@
+"""The mount process: one per home. Starts it (in the background or here), holds the home's lock, and ends it cleanly.
+
+In the background it is a new process in a session of its own, which says over a pipe when the folder is usable or why it
+will not be. SIGTERM and SIGINT unmount and never wait for uploads: those go on at the next mount.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+import fs
+from fs.control import ControlServer
+from fs.home import Home, HomeError, open_home
+from fs.mount import Mount, MountOptions
+from fs.mountpoints import MountPointError
+from fs.requests import Requests
+
+if TYPE_CHECKING:
+    from cache.drive import DriveOptions
+    from remote.http import HttpService
+
+log = logging.getLogger(__name__)
+
+LOG_BYTES = 4 * 2**20
+LOG_FILES = 3
+_LAST_ANSWERS_SECONDS = 1.0
+
+
+class MountFailed(Exception):
+    """The mount process did not start; the text is fit to show to a person. `kind` tells the commands what went wrong."""
+
+    def __init__(self, message: str, kind: str = "failed") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """Everything that the mount process is told."""
+
+    mount: MountOptions
+    drive: DriveOptions
+
+    def to_json(self) -> str:
+        return json.dumps({"mount": asdict(self.mount), "drive": asdict(self.drive)}, default=os.fspath)
+
+    @classmethod
+    def from_json(cls, text: str) -> MountRequest:
+        from cache.drive import DriveOptions
+
+        fields = json.loads(text)
+        mount, drive = MountOptions(**fields["mount"]), DriveOptions(**fields["drive"])
+        folder = None if drive.cache_folder is None else Path(drive.cache_folder)
+        return cls(replace(mount, mount_point=Path(mount.mount_point)), replace(drive, cache_folder=folder))
+
+
+# ------------------------------------------------------------------------------------------------------- the two ways
+
+
+def start_in_background(home: Home, request: MountRequest) -> int:
+    """Start the mount process and wait until the folder is usable. Returns its pid; `MountFailed` says why not."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "r") as reports:
+        try:
+            process = _spawn(home, writing)
+        finally:
+            os.close(writing)
+        assert process.stdin is not None
+        with process.stdin:
+            process.stdin.write(request.to_json().encode())
+        line = reports.readline()
+    if not line:
+        process.wait()
+        raise MountFailed(f"the mount process ended with code {process.returncode} before it was ready: see {home.log}")
+    report = json.loads(line)
+    if "error" in report:
+        process.wait()
+        raise MountFailed(report["error"], report["kind"])
+    return process.pid
+
+
+def _spawn(home: Home, report: int) -> subprocess.Popen[bytes]:
+    packages = str(Path(next(iter(fs.__path__))).parent)
+    environment = os.environ | {"PYTHONPATH": packages, "ALOFT_HOME": os.fspath(home.path)}
+    with home.log.open("ab") as output:
+        home.log.chmod(0o600)
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "fs.daemon", str(report)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[report],
+            cwd="/",  # it must not keep the folder in use from which it was started
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def run_here(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
+    """Be the mount process, until it is unmounted. `MountFailed` if it cannot begin, or ended by a failure."""
+    try:
+        with home.locked(request.mount.mount_point):
+            trio.run(_serve, home, request, ready)
+    except Exception as error:
+        failure = _describe(error)
+        if failure is None:
+            log.exception("the mount process failed")
+            raise MountFailed(f"{type(error).__name__}: {error}; see {home.log}", "internal") from error
+        raise failure from error
+
+
+def check_unmounted(home: Home, *, repair: bool) -> dict[str, Any]:
+    """`aloft fsck` on a home without a mount process; nobody may start one meanwhile."""
+    from cache import fsck
+    from cache.store.database import Database, DatabaseUnusable
+
+    parts = home.parts()
+    try:
+        with home.locked():
+            if not parts.database.exists():
+                report = fsck.FsckReport(())
+            else:
+                with closing(Database.open(parts.database)) as database:
+                    report = trio.run(partial(fsck.run, database, parts.drafts, None, repair=repair))
+    except DatabaseUnusable as error:
+        raise MountFailed(str(error)) from error
+    return {**asdict(report), "clean": report.clean}
+
+
+def _describe(error: BaseException) -> MountFailed | None:
+    """What a person is told; None for what nobody expected."""
+    from cache.errors import CacheError
+    from cache.store.database import DatabaseUnusable
+    from remote.api import NotAuthenticated, RemoteError
+
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, NotAuthenticated):
+        return MountFailed(str(error), "not logged in")
+    if isinstance(error, HomeError | MountPointError | DatabaseUnusable | CacheError | RemoteError):
+        return MountFailed(str(error))
+    return None
+
+
+# --------------------------------------------------------------------------------------------------------- the process
+
+
+async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
+    from cache.drive import Drive
+    from fs.session import Session
+
+    credentials = Session(home).credentials()
+    async with _open_service(home, request.drive) as service:
+        drive = Drive(
+            home.parts(request.drive.cache_folder),
+            service,
+            request.drive,
+            space=credentials.account.space,
+            device=credentials.device.name,
+            rates=service.meter.rates,
+        )
+        mount = Mount(drive, request.mount)
+        requests = Requests(drive, mount, request.mount)
+        control = ControlServer(home.control_socket, requests.handlers())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_on_signal, nursery, mount, requests)
+            await nursery.start(drive.run)
+            control.listen()
+            nursery.start_soon(control.run)
+            nursery.start_soon(_unmount_when_cancelled, mount)
+            with trio.CancelScope(shield=True):  # only the kernel ends a session: else dirty pages would be lost
+                await mount.run(ready)
+            await requests.wait_unmounted()
+            await control.drain(_LAST_ANSWERS_SECONDS)
+            await drive.stop()
+            nursery.cancel_scope.cancel()
+    log.info("unmounted")
+
+
+def _open_service(home: Home, options: DriveOptions) -> HttpService:
+    from remote.credentials import CredentialStore
+    from remote.http import open_service
+    from remote.link import RateLimit
+
+    return open_service(
+        CredentialStore(home.credentials),
+        upload_limit=RateLimit(options.upload_limit),
+        download_limit=RateLimit(options.download_limit),
+    )
+
+
+async def _end_on_signal(nursery: trio.Nursery, mount: Mount, requests: Requests) -> None:
+    """The second signal is from somebody who insists, although programs still have files open."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            requests.hurry()
+            nursery.start_soon(mount.unmount)
+            break
+        async for _ in signals:
+            mount.terminate()
+
+
+async def _unmount_when_cancelled(mount: Mount) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await mount.unmount()
+
+
+def _log_to(path: Path) -> None:
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request with its whole address
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+
+
+def main() -> int:
+    """What `start_in_background` runs: the request on stdin, the descriptor for the report as the only argument."""
+    report = os.fdopen(int(sys.argv[1]), "w")
+
+    def tell(message: dict[str, Any]) -> None:
+        if not report.closed:
+            report.write(json.dumps(message) + "\n")
+            report.close()
+
+    faulthandler.enable()
+    request = MountRequest.from_json(sys.stdin.read())
+    try:
+        home = open_home()
+        _log_to(home.log)
+        run_here(home, request, lambda: tell({"ready": True}))
+    except MountFailed as failure:
+        log.error("%s", failure)
+        tell({"error": str(failure), "kind": failure.kind})
+        return 1
+    except HomeError as error:
+        tell({"error": str(error), "kind": "failed"})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

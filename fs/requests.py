@@ -1,0 +1,207 @@
+"""What the mount process answers to the commands: one short method per request of the control socket.
+
+Arguments and results are JSON; paths in arguments are absolute paths of this machine, below the mount point. Decides
+nothing about the drive; knows no socket.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from cache.errors import CacheError
+from cache.model import Node
+from fs.control import ControlError, Handler, Json, Progress
+from fs.mount import Mount, MountOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cache.drive import Drive
+    from cache.status import SyncReport
+
+PROGRESS_SECONDS = 0.2
+BUSY_SECONDS = 3.0
+"""How long after the unmounting programs may take to let go before the person is told of them."""
+
+
+class Requests:
+    def __init__(self, drive: Drive, mount: Mount, options: MountOptions) -> None:
+        self._drive = drive
+        self._mount = mount
+        self._options = options
+        self._point = options.mount_point
+        self._unmounting: set[trio.CancelScope] = set()
+        self._unmounted = trio.Condition()
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "status": self.status,
+            "sync": self.sync,
+            "umount": self.umount,
+            "pin": self.pin,
+            "unpin": self.unpin,
+            "evict": self.evict,
+            "offline": self.offline,
+            "online": self.online,
+            "pause": self.pause,
+            "resume": self.resume,
+            "fsck": self.fsck,
+            "confirm-deletes": self.confirm_deletes,
+            "undo-deletes": self.undo_deletes,
+        }
+
+    async def status(self, arguments: Json, progress: Progress) -> Json:
+        """`paths`: whose state to add, in the same order."""
+        files = []
+        for path in _paths(arguments):
+            state = await self._drive.file_status(self._node(path).ino)
+            files.append({"path": path, "state": state.value})
+        return {"mount": self._describe(), "drive": asdict(self._drive.status()), "files": files}
+
+    async def sync(self, arguments: Json, progress: Progress) -> Json:
+        """`timeout` (seconds): wait so long also when it cannot go on now."""
+        return asdict(await self._sync(_timeout(arguments), progress))
+
+    async def umount(self, arguments: Json, progress: Progress) -> Json:
+        """`wait`: bring everything to the server first. Afterwards: what exists only here, and whether programs still hold it."""
+        wait, timeout = bool(arguments.get("wait", True)), _timeout(arguments)
+        complete = False
+        async with self._unmount_request() as scope:
+            with scope:
+                if wait:
+                    complete = (await self._sync(timeout, progress)).complete
+            await self._mount.unmount()
+            with trio.move_on_after(BUSY_SECONDS) as patience:
+                await self._mount.wait_ended()
+            busy = patience.cancelled_caught
+            with scope if not scope.cancel_called else trio.CancelScope():
+                if wait and complete and not busy:  # the kernel may have brought dirty pages only while it unmounted
+                    complete = (await self._sync(timeout, progress)).complete
+            queue = self._drive.status().queue
+            return {"busy": busy, "complete": complete and not busy, "queue": asdict(queue)}
+
+    async def pin(self, arguments: Json, progress: Progress) -> Json:
+        return await self._for_each(arguments, self._drive.pin)
+
+    async def unpin(self, arguments: Json, progress: Progress) -> Json:
+        return await self._for_each(arguments, self._drive.unpin)
+
+    async def evict(self, arguments: Json, progress: Progress) -> Json:
+        return await self._for_each(arguments, self._drive.evict)
+
+    async def offline(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.set_offline(True)
+        return {}
+
+    async def online(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.set_offline(False)
+        return {}
+
+    async def pause(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.pause()
+        return {}
+
+    async def resume(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.resume()
+        return {}
+
+    async def fsck(self, arguments: Json, progress: Progress) -> Json:
+        report = await self._drive.fsck(repair=bool(arguments.get("repair", False)))
+        return {**asdict(report), "clean": report.clean}
+
+    async def confirm_deletes(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.confirm_deletes()
+        return {}
+
+    async def undo_deletes(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.undo_deletes()
+        return {}
+
+    # ------------------------------------------------------------------------------------------------ at the end
+
+    def hurry(self) -> None:
+        """The process was told to end: nobody waits for uploads any more."""
+        for scope in self._unmounting:
+            scope.cancel()
+
+    async def wait_unmounted(self) -> None:
+        """Until no `umount` is being answered."""
+        async with self._unmounted:
+            while self._unmounting:
+                await self._unmounted.wait()
+
+    # ----------------------------------------------------------------------------------------------------- parts
+
+    @asynccontextmanager
+    async def _unmount_request(self) -> AsyncIterator[trio.CancelScope]:
+        scope = trio.CancelScope()
+        self._unmounting.add(scope)
+        try:
+            yield scope
+        finally:
+            self._unmounting.discard(scope)
+            with trio.CancelScope(shield=True):
+                async with self._unmounted:
+                    self._unmounted.notify_all()
+
+    async def _sync(self, timeout_seconds: float | None, progress: Progress) -> SyncReport:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_progress, progress)
+            report = await self._drive.sync(timeout_seconds)
+            nursery.cancel_scope.cancel()
+        return report
+
+    async def _tell_progress(self, progress: Progress) -> None:
+        while True:
+            status = self._drive.status()
+            await progress(
+                {"files": status.queue.files, "bytes": status.queue.bytes, "changes": status.queue.changes}
+                | {"sent": status.counters.bytes_sent, "connection": status.connection.value}
+            )
+            await trio.sleep(PROGRESS_SECONDS)
+
+    async def _for_each(self, arguments: Json, action: Callable[[int], Awaitable[object]]) -> Json:
+        nodes = [self._node(path) for path in _paths(arguments)]  # all names are right before anything is done
+        for node in nodes:
+            try:
+                await action(node.ino)
+            except CacheError as error:
+                raise ControlError(str(error)) from error
+        return {"paths": len(nodes)}
+
+    def _node(self, path: str) -> Node:
+        """The replica is asked, never the folder itself: that would be a request to this very process."""
+        try:
+            inside = Path(path).relative_to(self._point)
+        except ValueError:
+            raise ControlError(f"{path} is not in {self._point}", "invalid") from None
+        try:
+            return self._drive.replica.resolve("" if inside == Path() else inside.as_posix())
+        except CacheError:
+            raise ControlError(f"there is no {path}", "invalid") from None
+
+    def _describe(self) -> Json:
+        return {
+            "point": os.fspath(self._point),
+            "pid": os.getpid(),
+            "read_only": self._options.read_only,
+        }
+
+
+def _paths(arguments: Json) -> list[str]:
+    paths = arguments.get("paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise ValueError("`paths` is a list of strings")
+    return [os.path.normpath(path) for path in paths]
+
+
+def _timeout(arguments: Json) -> float | None:
+    timeout = arguments.get("timeout")
+    return None if timeout is None else float(timeout)
