@@ -6,13 +6,11 @@ request itself: those who do report how it went.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
-
-import trio
 
 from cache.clock import Clock
 from cache.model import Connection as State
+from cache.signal import Signal
 from remote.api import NotAuthenticated, RemoteError, Unreachable
 
 _OFFLINE, _PAUSED, _STOPPED = "offline", "paused", "stopped because"
@@ -35,7 +33,7 @@ class Connection:
         self._offline = bool(values.meta(_OFFLINE, False))
         self._paused = bool(values.meta(_PAUSED, False))
         self._stopped: str | None = values.meta(_STOPPED)
-        self._changed = trio.Event()
+        self._changed = Signal()
         self.last_error: str | None = None
         """What the last failure said, until something works again."""
         self.last_contact_ns: int | None = None
@@ -79,19 +77,23 @@ class Connection:
         return self.may_sync and self._reached is not False
 
     async def wait_online(self) -> None:
-        await self._wait_for(lambda: self.online)
+        await self._changed.wait_for(lambda: self.online)
 
     async def wait_may_sync(self) -> None:
         """Until pull may try. It is pull that finds out whether an unreachable service is back."""
-        await self._wait_for(lambda: self.may_sync)
+        await self._changed.wait_for(lambda: self.may_sync)
 
     async def wait_may_push(self) -> None:
         """Until contents and commits may be sent."""
-        await self._wait_for(lambda: self.may_push)
+        await self._changed.wait_for(lambda: self.may_push)
 
     async def wait_doubted(self) -> None:
         """Until somebody's request failed, or the person or a guard forbids the exchange: a long poll is worth breaking off."""
-        await self._wait_for(lambda: self._reached is False or not self.may_sync)
+        await self._changed.wait_for(lambda: self._reached is False or not self.may_sync)
+
+    async def wait_change(self) -> None:
+        """Until the state is another."""
+        await self._changed.wait()
 
     def went_well(self) -> None:
         self.last_contact_ns = self._clock.wall_ns()
@@ -99,7 +101,7 @@ class Connection:
         if self._reached is not True or self._logged_out:
             self._reached = True
             self._logged_out = False
-            self._notify()
+            self._changed.notify()
 
     def failed(self, error: RemoteError) -> None:
         """A request failed. Only what says something of the link, or of the log-in, changes the state."""
@@ -107,11 +109,11 @@ class Connection:
         if isinstance(error, NotAuthenticated):
             if not self._logged_out:
                 self._logged_out = True
-                self._notify()
+                self._changed.notify()
         elif isinstance(error, Unreachable):
             if self._reached is not False:
                 self._reached = False
-                self._notify()
+                self._changed.notify()
         else:
             self.last_contact_ns = self._clock.wall_ns()
 
@@ -119,35 +121,27 @@ class Connection:
         """There are new tokens: try again."""
         self._logged_out = False
         self._reached = None
-        self._notify()
+        self._changed.notify()
 
     def set_offline(self, offline: bool) -> None:
         self._offline = offline
         self._values.set_meta(_OFFLINE, offline)
         self._reached = None
-        self._notify()
+        self._changed.notify()
 
     def set_paused(self, paused: bool) -> None:
         self._paused = paused
         self._values.set_meta(_PAUSED, paused)
-        self._notify()
+        self._changed.notify()
 
     def stop(self, reason: str) -> None:
         """Nothing is pushed or pulled any more, until `go_on`; a restart does not change that."""
         self._stopped = reason
         self._values.set_meta(_STOPPED, reason)
-        self._notify()
+        self._changed.notify()
 
     def go_on(self) -> None:
         """A person decided."""
         self._stopped = None
         self._values.set_meta(_STOPPED, None)
-        self._notify()
-
-    async def _wait_for(self, holds: Callable[[], bool]) -> None:
-        while not holds():
-            await self._changed.wait()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.notify()

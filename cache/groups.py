@@ -33,6 +33,9 @@ class Pending(Protocol):
     def is_complete(self, ino: int) -> bool:
         """Whether the service holds all bytes of this new file, so that it may be told of the file."""
 
+    def is_held(self, key: Key) -> bool:
+        """Whether the service must not be told of this entry now: a guard stands in the way, or it was refused."""
+
     def dirty_keys_in(self, folder: int) -> Iterable[Key]:
         """The entries of a folder that differ between base and local."""
 
@@ -155,7 +158,7 @@ class _Planner:
                     if other not in self.component_of:
                         self.component_of[other] = component
                         component.keys.append(other)
-        component.held = any(self.waits_for_bytes(key) for key in component.keys)
+        component.held = any(self.pending.is_held(key) or self.waits_for_bytes(key) for key in component.keys)
         return component
 
     def waits_for_bytes(self, key: Key) -> bool:

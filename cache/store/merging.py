@@ -308,6 +308,12 @@ class MergeStore:
         changes.entry(key, None, ino)
         return held is None and staged is not None and staged.kind is Kind.DIRECTORY
 
+    def folders_here(self, space: int) -> list[int]:
+        rows = self._execute(
+            "SELECT i.ino FROM inode i JOIN identity d ON d.ino = i.ino WHERE d.space = ? AND i.kind = 'directory'", (space,)
+        )
+        return [ino for (ino,) in rows]
+
     def known_folders(self, keys: Iterable[Key], inodes: Iterable[int]) -> list[int]:
         """Folders that are here and for which a page that was just staged may hold something."""
         parents = {parent for parent, _ in keys}

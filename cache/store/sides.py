@@ -7,7 +7,7 @@ are `cache.merge`'s and `cache.groups`'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,11 +145,22 @@ class ServiceSide:
 class LocalChanges:
     """What push asks about the local changes of one space: `cache.groups.Pending`, and the contents that may be sent.
 
-    `may_remove(ino)`: whether the service may be told that this inode lost its last name.
+    `held_names` are not to be told to the service now, nor that any of `held_removals` lost its last name. The manifests
+    that a commit would need, and that are not here, are gathered in `missing_manifests`: (inode, manifest id).
     """
 
-    def __init__(self, tree: TreeStore, contents: ContentStore, root: int) -> None:
+    def __init__(
+        self,
+        tree: TreeStore,
+        contents: ContentStore,
+        root: int,
+        held_names: Set[Key] = frozenset(),
+        held_removals: Set[int] = frozenset(),
+    ) -> None:
         self.root = root
+        self.missing_manifests: dict[int, bytes] = {}
+        self._held_names = held_names
+        self._held_removals = held_removals
         self.base = BaseSide(tree)
         self.local = LocalSide(tree)
         self._tree = tree
@@ -157,7 +168,19 @@ class LocalChanges:
         self._execute = tree.database.sql.execute
 
     def is_complete(self, ino: int) -> bool:
-        return self.complete_content(ino) is not None
+        content = self.complete_content(ino)
+        if content is None:
+            return False
+        if self._contents.manifest(content.manifest_id) is None:
+            self.missing_manifests[ino] = content.manifest_id
+            return False
+        return True
+
+    def is_held(self, key: Key) -> bool:
+        if key in self._held_names:
+            return True
+        old = self.base.holder(key) if self._held_removals else None
+        return old in self._held_removals and not self.local.names(old) if old is not None else False
 
     def complete_content(self, ino: int) -> CompleteContent | None:
         """The newest content of a file that the service could take now."""

@@ -22,9 +22,13 @@ class Changes:
         self.base = Tree(base, {ROOT: FOLDER, **known})
         self.local = Tree(local, {ROOT: FOLDER, **states})
         self.incomplete: set[int] = set()
+        self.held: set[Key] = set()
 
     def is_complete(self, ino: int) -> bool:
         return ino not in self.incomplete
+
+    def is_held(self, key: Key) -> bool:
+        return key in self.held
 
     def dirty_keys_in(self, folder: int) -> list[Key]:
         return [key for key in self.dirty() if key[0] == folder]
@@ -119,6 +123,13 @@ def test_what_waits_for_a_held_group_is_held() -> None:
     changes = Changes(base, local, {2: FOLDER, 3: FILE, 4: FILE, 5: FILE, 6: FILE}, new=[5])
     changes.incomplete = {5}
     assert keys(changes.plan()) == [{(2, "f"), (ROOT, "x"), (ROOT, "y")}, {(ROOT, "p")}]
+
+
+def test_what_a_guard_holds_back_stays_with_all_that_depends_on_it() -> None:
+    base = {(ROOT, "p"): 2, (2, "f"): 3, (ROOT, "g"): 4}
+    changes = Changes(base, {}, {2: FOLDER, 3: FILE, 4: FILE})
+    changes.held = {(2, "f")}
+    assert keys(changes.plan()) == [{(ROOT, "g")}]
 
 
 def test_a_renamed_file_with_unfinished_content_is_not_held() -> None:

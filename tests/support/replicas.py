@@ -96,6 +96,9 @@ class Replica:
         content = self.local.states[ino].content
         return content is None or content.manifest_id in self.uploaded
 
+    def is_held(self, key: Key) -> bool:
+        return False
+
     def dirty_keys_in(self, folder: int) -> list[Key]:
         return [key for key in self.dirty_keys() if key[0] == folder]
 

@@ -1,0 +1,122 @@
+"""When staged pages are merged, and who has to hear of it.
+
+The conditions are those of docs/design.md: the newest page was the last one, no commit is outstanding, and what is staged is
+at least as new as what was acknowledged. The mass-delete breaker stands before the merge, the kernel's caches and open files
+are told after its transaction. Knows no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cache.connection import Connection
+from cache.copynames import CopyNames
+from cache.guards import Breaker, Contradiction, Direction, is_mass_deletion
+from cache.merge import MergeImpossible
+from cache.model import Change
+from cache.signal import Signal
+from cache.store.merging import Applied, MergeStore
+from cache.store.sync import SpaceRow, SyncStore
+
+
+class OpenFiles(Protocol):
+    """What the exchange with the service tells open files, always after the transaction. See `cache.files.Files`."""
+
+    def acknowledged(self, ino: int, draft_ids: list[int]) -> None: ...
+
+    def content_moved(self, from_ino: int, to_ino: int) -> None: ...
+
+    def content_replaced(self, ino: int) -> None: ...
+
+
+class Merger:
+    """`told` hears what changed in the tree. `on_merged` (set by whoever wires the parts) is called after each merge, since
+    it may leave something to push, or rows that nobody needs any more."""
+
+    def __init__(
+        self,
+        store: SyncStore,
+        rows: MergeStore,
+        connection: Connection,
+        files: OpenFiles,
+        copy_names: Callable[[], CopyNames],
+        told: Callable[[list[Change]], None],
+    ) -> None:
+        self._store = store
+        self._rows = rows
+        self._connection = connection
+        self._files = files
+        self._copy_names = copy_names
+        self._told = told
+        self.on_merged: Callable[[], None] = lambda: None
+        self.merged = Signal()
+        """Something was merged, or a listing went on."""
+        self.conflicts = 0
+        """Conflicted copies and renamed entries that were made since the start."""
+
+    def try_merge(self) -> None:
+        """Merge whatever may be merged now. Called after each page and each answer to a commit."""
+        for space in self._store.spaces():
+            if self._connection.stopped_because is None and self._is_ready(space):
+                self._merge_guarded(space)
+
+    def is_merged(self, space: int, revision: int) -> bool:
+        """Whether everything that the service had at `revision` is merged."""
+        return self._store.space(space).snapshot >= revision and not self._store.has_staged(space)
+
+    def breaker(self, space: int) -> Breaker:
+        return Breaker(self._store.database, space, Direction.APPLY)
+
+    def keep_files(self, space: int) -> int:
+        """The person wants to keep the files whose deletion the breaker stopped; they go to the service again. Their number."""
+        breaker = self.breaker(space)
+        keep = breaker.shown()
+        breaker.reset()
+        self._merge(self._store.space(space), keep)
+        return len(keep)
+
+    def _is_ready(self, space: SpaceRow) -> bool:
+        if not space.caught_up or space.snapshot < space.acknowledged:
+            return False
+        if self._store.outstanding(space.number) is not None:
+            return False
+        return space.listing or not space.listed or self._store.has_staged(space.number)
+
+    def _merge_guarded(self, space: SpaceRow) -> None:
+        if space.listing:
+            self._rows.finish_listing(space.number)
+        self._rows.drop_known(space.number)
+        if not self._held_back(space.number):
+            self._merge(space, frozenset())
+
+    def _held_back(self, space: int) -> bool:
+        breaker = self.breaker(space)
+        losing = self._store.files_to_vanish(space)
+        total = self._store.count_files(space)
+        if not is_mass_deletion(len(losing), total) and breaker.tripped() is None:
+            return False
+        vanishing = [ino for ino in losing if not self._rows.service.names(ino)]
+        return bool(breaker.admit(vanishing, total))
+
+    def _merge(self, space: SpaceRow, keep: frozenset[int]) -> None:
+        names = self._copy_names()
+        try:
+            applied = self._rows.merge(space.number, space.root, names.free_name, keep)
+        except (Contradiction, MergeImpossible) as error:
+            self._connection.stop(str(error))
+            return
+        self._tell(applied)
+
+    def _tell(self, applied: Applied) -> None:
+        self.conflicts += applied.conflicts
+        for source, copied in applied.moved:
+            self._files.content_moved(source, copied)
+        for ino in applied.replaced:
+            self._files.content_replaced(ino)
+        for ino, drafts in applied.dropped:
+            self._files.acknowledged(ino, drafts)
+        if applied.changes:
+            self._told(applied.changes)
+        self.merged.notify()
+        self.on_merged()

@@ -1,0 +1,341 @@
+"""Telling the service what changed here: one numbered commit at a time, stored before it is sent, resent until answered.
+
+Owns the life of a commit: built, stored with what it acknowledges, made durable, sent byte for byte until an answer is
+recorded, its drafts unlinked after that. Knows nothing of rows on the wire (`cache.commits`) or of what a page means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from cache.commits import Commit, CommitBuilder, Held, base_after
+from cache.connection import Connection
+from cache.guards import Contradiction, check_revision
+from cache.merger import Merger, OpenFiles
+from cache.store.content import ContentStore
+from cache.store.sides import CompleteContent
+from cache.store.sync import Outstanding, SpaceRow, SyncStore
+from cache.store.tree import TreeStore
+from remote.api import Nonsense, Rejected, RemoteError, Service, StaleCommit
+from remote.manifest import decode_manifest, manifest_id
+from remote.protocol import (
+    MAX_MANIFESTS_PER_REQUEST,
+    CommitAnswer,
+    CommitRequest,
+    Group,
+    GroupOutcome,
+    InodeChange,
+    InodeRevisions,
+    WantedManifest,
+)
+from remote.retry import Backoff
+
+DEBOUNCE = 0.02
+PULL_PATIENCE = 60.0
+"""Seconds that push waits, after a conflict, for the pull that resolves it."""
+HELD_SECONDS = 30.0
+"""What the service has no room for, or refuses, is offered again after this."""
+_EPOCH = "epoch"
+
+
+class UploadQueue(Protocol):
+    def objects_missing(self, ino: int, object_ids: Iterable[bytes]) -> None:
+        """The service lost these objects of a file's content: they have to go up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushStatus:
+    """Since the start. `problems`: what the service refuses, fit to show."""
+
+    commits: int
+    groups: int
+    conflicts: int
+    problems: tuple[str, ...]
+    error: str | None
+
+
+class Push:
+    """`wake` when there may be something to push. `random` in [0, 1) is for the back-off."""
+
+    def __init__(
+        self,
+        service: Service,
+        tree: TreeStore,
+        contents: ContentStore,
+        store: SyncStore,
+        builder: CommitBuilder,
+        merger: Merger,
+        connection: Connection,
+        files: OpenFiles,
+        uploads: UploadQueue,
+        random: Callable[[], float],
+    ) -> None:
+        self._service = service
+        self._tree = tree
+        self._contents = contents
+        self._store = store
+        self._builder = builder
+        self._merger = merger
+        self._connection = connection
+        self._files = files
+        self._uploads = uploads
+        self._wake = trio.Event()
+        self._held = Held()
+        self._groups_max = 1000
+        self._backoff = Backoff(base=0.5, cap=60.0, random=random)
+        self._no_progress = Backoff(base=0.1, cap=60.0, random=random)
+        self._problems: dict[str, float] = {}
+        self._commits = self._groups = self._conflicts = 0
+        self._error: str | None = None
+
+    def wake(self, space: int = 0) -> None:
+        """Something changed here, or became complete on the service."""
+        self._wake.set()
+
+    @property
+    def status(self) -> PushStatus:
+        now = trio.current_time()
+        problems = tuple(text for text, until in self._problems.items() if until > now)
+        return PushStatus(self._commits, self._groups, self._conflicts, problems, self._error)
+
+    def is_idle(self) -> bool:
+        """Whether no commit is outstanding."""
+        return all(self._store.outstanding(space.number) is None for space in self._store.spaces())
+
+    async def run(self) -> None:
+        """Push for ever."""
+        while True:
+            await trio.lowlevel.checkpoint()
+            await self._connection.wait_may_push()
+            self._wake = trio.Event()
+            try:
+                worked = False
+                for space in self._store.spaces():
+                    worked |= await self._push(space)
+            except (Contradiction, StaleCommit) as error:
+                self._connection.stop(_why_stopped(error))
+                continue
+            except RemoteError as error:
+                self._error = str(error)
+                self._connection.failed(error)
+                with trio.move_on_after(self._backoff.next(getattr(error, "retry_after", None))):
+                    await self._connection.wait_change()
+                continue
+            self._error = None
+            self._backoff.reset()
+            if not worked:
+                await self._wait_for_work()
+
+    async def _wait_for_work(self) -> None:
+        until = self._held.until()
+        with trio.move_on_at(float("inf") if until is None else until):
+            await self._wake.wait()
+            await trio.sleep(DEBOUNCE)  # changes come in bunches
+
+    async def _push(self, space: SpaceRow) -> bool:
+        """One step for a space; false if there was nothing to do."""
+        outstanding = self._store.outstanding(space.number)
+        if outstanding is None:
+            if not space.listed:
+                return False
+            self._held.expire(trio.current_time())
+            commit = self._builder.build(space, self._held, self._groups_max)
+            self._settle(commit.settled)
+            if not commit.groups:
+                fetched = await self._fetch_manifests(space, commit)
+                return fetched or commit.unfinished
+            outstanding = self._keep(space, commit)
+        await trio.to_thread.run_sync(self._store.database.make_durable)
+        await self._send(space, outstanding)
+        return True
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    def _keep(self, space: SpaceRow, commit: Commit) -> Outstanding:
+        number = space.commit_number + 1
+        body = commit.body(number)
+        self._store.store_commit(space.number, number, body, commit.contents)
+        return Outstanding(number, body)
+
+    async def _send(self, space: SpaceRow, outstanding: Outstanding) -> None:
+        try:
+            answer = await self._service.commit(space.id, outstanding.body)
+        except Rejected as error:
+            self._connection.went_well()
+            self._rejected(space, outstanding, error)
+            return
+        self._connection.went_well()
+        groups = CommitRequest.model_validate_json(outstanding.body).groups
+        self._check_answer(space, outstanding, groups, answer)
+        progress = self._record(space, groups, answer)
+        self._commits += 1
+        self._groups_max = min(self._groups_max * 2, 1000)
+        self._merger.try_merge()
+        conflicts = [outcome for outcome in answer.outcomes if outcome.result == "conflict"]
+        if progress:
+            self._no_progress.reset()
+        if conflicts:
+            await self._wait_for_pull(space.number, answer.revision)
+        if not progress:
+            await trio.sleep(self._no_progress.next())
+
+    def _rejected(self, space: SpaceRow, outstanding: Outstanding, error: Rejected) -> None:
+        """The service calls the commit as a whole invalid, and recorded nothing: find the group by sending fewer."""
+        groups = CommitRequest.model_validate_json(outstanding.body).groups
+        self._store.close_commit(space.number, 0)
+        if len(groups) == 1:
+            self._hold(groups[0], str(error))
+        self._groups_max = max(1, len(groups) // 8)
+
+    def _check_answer(self, space: SpaceRow, outstanding: Outstanding, groups: Sequence[Group], answer: CommitAnswer) -> None:
+        epoch = self._store.database.meta(_EPOCH)
+        if epoch is not None and answer.epoch != epoch:
+            raise Contradiction("the service was restored to an older state, or is another one (its epoch changed)")
+        if answer.number != outstanding.number or len(answer.outcomes) != len(groups):
+            raise Nonsense("the service answered another commit than the one that was sent")
+        for group, outcome in zip(groups, answer.outcomes, strict=True):
+            complete = len(outcome.entries) == len(group.entries) and len(outcome.inodes) == len(group.inodes)
+            if outcome.result == "ok" and not complete:
+                raise Nonsense("the service accepted a group without saying its revisions")
+        check_revision(space.id.hex(), answer.revision, space.acknowledged)
+
+    async def _wait_for_pull(self, space: int, revision: int) -> None:
+        """Nothing that conflicts is worth sending again before it is merged."""
+        with trio.move_on_after(PULL_PATIENCE):
+            await self._merger.merged.wait_for(lambda: self._merger.is_merged(space, revision))
+
+    # -------------------------------------------------------------------------------------------------------- recording
+
+    def _record(self, space: SpaceRow, groups: Sequence[Group], answer: CommitAnswer) -> bool:
+        """Record an answer in one transaction; after it, tell open files and uploads. Whether anything was accepted."""
+        gone: list[tuple[int, list[int]]] = []
+        missing: list[tuple[int, frozenset[bytes]]] = []
+        accepted = 0
+        with self._store.database.transaction():
+            highest = 0
+            for group, outcome in zip(groups, answer.outcomes, strict=True):
+                if outcome.result == "ok":
+                    highest = max(highest, self._acknowledge(group, outcome, gone))
+                    accepted += 1
+                elif outcome.result == "missing":
+                    missing += self._contents_missing(group, frozenset(outcome.objects))
+                elif outcome.result == "conflict":
+                    self._conflicts += 1
+                else:
+                    self._hold(group, outcome.detail or outcome.result)
+            self._store.close_commit(space.number, highest)
+        self._groups += accepted
+        for ino, drafts in gone:
+            self._files.acknowledged(ino, drafts)
+        for ino, objects in missing:
+            self._uploads.objects_missing(ino, objects)
+        return accepted > 0
+
+    def _acknowledge(self, group: Group, outcome: GroupOutcome, gone: list[tuple[int, list[int]]]) -> int:
+        for change, revisions in zip(group.inodes, outcome.inodes, strict=True):
+            drafts = self._acknowledge_inode(change, revisions)
+            if drafts:
+                gone.append(drafts)
+        for entry, rev in zip(group.entries, outcome.entries, strict=True):
+            parent = self._ino(entry.parent)
+            if rev >= self._tree.entry_rev(parent, entry.name):
+                base = None if entry.inode is None else self._ino(entry.inode)
+                self._tree.set_entry_states(parent, entry.name, base=base, rev=rev, local=self._tree.child(parent, entry.name))
+        return max([*outcome.entries, *(revisions.rev for revisions in outcome.inodes)], default=0)
+
+    def _acknowledge_inode(self, change: InodeChange, revisions: InodeRevisions) -> tuple[int, list[int]] | None:
+        """Base becomes what was sent; local stays, but for drafts that are now what the service has."""
+        ino = self._ino(change.id)
+        base = self._tree.base_inode(ino)
+        sent = self._store.outstanding_content(ino) if change.content is not None else None
+        new_base = base_after(base, change, sent)
+        drafts: list[int] = []
+        if sent is not None:
+            drafts = self._contents.acknowledge(ino, sent.draft, sent.manifest_id, sent.size, sent.sha256)
+        row = self._tree.inode(ino)
+        assert row is not None, "an inode of the outstanding commit is gone"
+        content_rev = revisions.content_rev if sent is not None else row.content_rev
+        self._tree.set_inode_states(ino, base=new_base, rev=revisions.rev, content_rev=content_rev, local=row)
+        return (ino, drafts) if drafts else None
+
+    def _contents_missing(self, group: Group, objects: frozenset[bytes]) -> list[tuple[int, frozenset[bytes]]]:
+        """Which files of a group need which of the objects that the service does not have."""
+        missing = []
+        for change in group.inodes:
+            lost = objects & decode_manifest(change.content.manifest).object_ids() if change.content is not None else None
+            if lost:
+                ino = self._ino(change.id)
+                missing.append((ino, lost))
+                sent = self._store.outstanding_content(ino)
+                if sent is not None and sent.draft is None:
+                    self._hold(group, "the service does not have the bytes of this version any more, and they are not here")
+        return missing
+
+    def _settle(self, settled: list[tuple[int, CompleteContent]]) -> None:
+        """Drafts with the content that the service has already."""
+        for ino, content in settled:
+            with self._store.database.transaction():
+                base = self._tree.base_inode(ino)
+                assert base is not None
+                assert base.manifest_id is not None
+                drafts = self._contents.acknowledge(ino, content.draft, base.manifest_id, base.manifest_size, base.sha256)
+                row = self._tree.inode(ino)
+                assert row is not None
+                self._tree.set_inode_states(ino, base=base, rev=row.rev, content_rev=row.content_rev, local=row)
+            self._files.acknowledged(ino, drafts)
+
+    def _hold(self, group: Group, reason: str) -> None:
+        """Do not offer a group again for a while, and show why."""
+        until = trio.current_time() + HELD_SECONDS
+        for entry in group.entries:
+            self._held.names[self._ino(entry.parent), entry.name] = until
+        for change in group.inodes:
+            ino = self._ino(change.id)
+            self._held.inodes[ino] = until
+            self._contents.set_error(ino, reason)
+        self._problems = {text: end for text, end in self._problems.items() if end > trio.current_time()}
+        names = ", ".join(entry.name for entry in group.entries[:3]) or "a file"
+        self._problems[f"{names}: {reason}"] = until + HELD_SECONDS
+
+    def _ino(self, id_: bytes) -> int:
+        ino = self._tree.ino_of(id_)
+        assert ino is not None, "the outstanding commit names an inode that is not here"
+        return ino
+
+    # ------------------------------------------------------------------------------------------------------- manifests
+
+    async def _fetch_manifests(self, space: SpaceRow, commit: Commit) -> bool:
+        """Bring the manifests of contents that a commit has to name, and that never came here. Whether there were any."""
+        wanted = list(commit.missing_manifests.items())[:MAX_MANIFESTS_PER_REQUEST]
+        wanted = [(ino, id_) for ino, id_ in wanted if ino not in self._held.inodes]
+        if not wanted:
+            return False
+        answer = await self._service.manifests(
+            space.id, [WantedManifest(inode=self._tree.id_of(ino), manifest_id=id_) for ino, id_ in wanted]
+        )
+        if len(answer.manifests) != len(wanted):
+            raise Nonsense("the service answered another number of manifests than were asked for")
+        got = []
+        for (ino, id_), data in zip(wanted, answer.manifests, strict=True):
+            if data is None:
+                self._held.inodes[ino] = trio.current_time() + HELD_SECONDS
+                self._contents.set_error(ino, "the service does not have this version any more")
+            elif manifest_id(data) != id_:
+                raise Nonsense("the service sent a manifest under another's name")
+            else:
+                got.append((id_, data))
+        self._contents.put_manifests(got)
+        return bool(got)
+
+
+def _why_stopped(error: Exception) -> str:
+    if isinstance(error, StaleCommit):
+        return (
+            "this device already sent newer changes than it knows of: its home was restored from a backup, or is in use twice. "
+            "Nothing was changed. Log in from a new home, and copy over what is only here"
+        )
+    return str(error)
