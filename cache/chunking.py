@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fastcdc import fastcdc_cy
 
 from cache.extents import Extents, Held
-from remote.manifest import OBJECT_PLAIN_MAX, ChunkRef, Encoding, Manifest, Split
+from remote.manifest import ChunkRef, Encoding, Manifest, Split
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 SMALL_SPLIT = Split(64 * KIB, 256 * KIB, 1 * MIB)
@@ -203,11 +203,6 @@ def _cut_points(buffer: bytearray, split: Split, *, final: bool) -> list[int]:
 
 def _fastcdc(buffer: bytearray, split: Split) -> list[fastcdc_cy.Chunk]:
     return list(fastcdc_cy.fastcdc_cy(buffer, split.minimum, split.average, split.maximum))
-
-
-def is_usable_split(split: Split) -> bool:
-    """Whether FastCDC takes these parameters and no chunk gets larger than an object may be."""
-    return 64 <= split.minimum < split.average < split.maximum <= OBJECT_PLAIN_MAX and split.average >= 256
 
 
 # ------------------------------------------------------------------------------------------------------------- ranges

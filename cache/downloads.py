@@ -7,7 +7,8 @@ waits at most its budget. What came is verified, decoded, and handed to the chun
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
@@ -27,6 +28,8 @@ from remote.retry import Backoff
 LINKS_MAX = 4096
 LINK_MARGIN = 30.0
 """Seconds before its end at which a link is not used any more: the transfer has to begin while it is valid."""
+GATHER = 0.005
+"""Seconds at most that a request for links waits for others to join it."""
 ATTEMPTS = 6
 DECODE_INLINE_MAX = 16 * 1024
 _DECODERS = 2
@@ -59,6 +62,9 @@ class _Fetch:
     priority: Priority
     pinned: bool
     done: trio.Event = field(default_factory=trio.Event)
+    """It can be read."""
+    ended: trio.Event = field(default_factory=trio.Event)
+    """It is in the cache, too, if there was room."""
     waiters: int = 0
     chunk: OpenChunk | None = None
     failure: Unavailable | None = None
@@ -123,6 +129,7 @@ class Downloads:
         fetch = self._fetch(wanted, Priority.PIN)
         fetch.pinned = True
         await self._wait(fetch)
+        await fetch.ended.wait()
         if not await self._chunks.set_pinned(wanted.ref.object_id, wanted.ref.plain_length):
             raise Unavailable("there is no room on this disk for what is pinned")
 
@@ -156,7 +163,8 @@ class Downloads:
         ref = fetch.wanted.ref
         try:
             if fetch.priority is not Priority.READ:  # a reader has looked already
-                fetch.chunk = await self._chunks.open(ref.object_id, ref.plain_length)
+                with self._links.others_coming():
+                    fetch.chunk = await self._chunks.open(ref.object_id, ref.plain_length)
             if fetch.chunk is None:
                 plain = await self._download(fetch)
                 fetch.chunk = self._chunks.lend(ref.object_id, plain)
@@ -167,6 +175,7 @@ class Downloads:
         finally:
             del self._fetches[ref.object_id]
             fetch.done.set()
+            fetch.ended.set()
 
     async def _download(self, fetch: _Fetch) -> bytes | bytearray:
         """Verified plain bytes. Retries what is transient for as long as somebody waits, and what is wrong once."""
@@ -214,13 +223,28 @@ class Downloads:
 
 
 class _Links:
-    """Presigned links, asked for together: whatever is wanted while a request is under way goes into the next one."""
+    """Presigned links, asked for together: a request waits for those that are about to want one, too, and whatever is wanted
+    while one is under way goes into the next."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._links: OrderedDict[bytes, tuple[Link, float]] = OrderedDict()
         self._wanted: OrderedDict[bytes, Wanted] = OrderedDict()
         self._asking = trio.Lock()
+        self._coming = 0
+        self._all_here = trio.Event()
+
+    @contextmanager
+    def others_coming(self) -> Iterator[None]:
+        """Within, somebody looks whether a link is needed."""
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
+            if self._coming == 0:
+                self._all_here.set()
+                self._all_here = trio.Event()
 
     async def get(self, wanted: Wanted) -> Link:
         object_id = wanted.ref.object_id
@@ -230,6 +254,9 @@ class _Links:
         self._wanted[object_id] = wanted
         try:
             await trio.lowlevel.checkpoint()  # who asks at the same moment shares the request
+            if self._coming:
+                with trio.move_on_after(GATHER):
+                    await self._all_here.wait()
             async with self._asking:
                 link = self._valid(object_id)
                 if link is not None:
