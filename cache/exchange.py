@@ -1,0 +1,59 @@
+"""The exchange of the tree with the service, put together: push, pull, the merge between them, and the guards.
+
+One place that knows who needs whom, for the drive and for tests. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cache.clock import Clock, Randomness
+from cache.commits import CommitBuilder
+from cache.connection import Connection
+from cache.copynames import CopyNames
+from cache.deletions import Deletions
+from cache.merger import Merger, OpenFiles
+from cache.model import Change
+from cache.pull import Pull
+from cache.push import Push, UploadQueue
+from cache.store.content import ContentStore
+from cache.store.database import Database
+from cache.store.merging import MergeStore
+from cache.store.sync import SyncStore
+from cache.store.tree import TreeStore
+from remote.api import Service
+
+
+class Exchange:
+    """`told` hears of every change of the tree, after its transaction. `swept` is called after each merge: rows may have
+    become superfluous (`Replica.sweep`)."""
+
+    def __init__(
+        self,
+        database: Database,
+        tree: TreeStore,
+        contents: ContentStore,
+        service: Service,
+        connection: Connection,
+        files: OpenFiles,
+        uploads: UploadQueue,
+        clock: Clock,
+        randomness: Randomness,
+        copy_names: Callable[[], CopyNames],
+        told: Callable[[list[Change]], None],
+        swept: Callable[[], None] = lambda: None,
+    ) -> None:
+        random = randomness.float
+        self.store = store = SyncStore(database, tree)
+        rows = MergeStore(database, tree, contents, clock, randomness)
+        builder = CommitBuilder(store, tree, contents, clock.monotonic)
+        self.merger = merger = Merger(store, rows, connection, files, copy_names, told)
+        self.pull = Pull(service, tree, contents, store, rows, merger, connection, clock, random, told)
+        self.push = Push(service, tree, contents, store, builder, merger, connection, files, uploads, random)
+        self.deletions = Deletions(store, tree, builder, merger, clock, copy_names, told, self.push.wake)
+        self._swept = swept
+        merger.on_merged = self._merged
+
+    def _merged(self) -> None:
+        self.push.wake()
+        self._swept()
