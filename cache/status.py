@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache.model import Connection
+from cache.pins import PinProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +93,19 @@ class TaskFailure:
 class DriveStatus:
     connection: Connection
     stopped_because: str | None
+    last_error: str | None
+    """What the last request that failed said, until one works."""
     paused: bool
     queue: Queue
     speeds: Speeds
     cache: CacheStatus
     counters: Counters
     listing: ListingProgress
-    breaker: Breaker | None
+    pins: PinProgress
+    breakers: tuple[Breaker, ...]
     failures: tuple[TaskFailure, ...]
+    problems: tuple[str, ...]
+    """Changes that the service refuses."""
     quota: int
     used: int
     recovered: tuple[str, ...]

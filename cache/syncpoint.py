@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from cache.store.pending import PendingStore
 from cache.store.tree import TreeStore
 
 SHOWN = 100
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,22 @@ class SyncPoint:
         """A new file goes to the service with its content; anything else may go before."""
         return self._tree.base_inode(ino) is not None or is_finished(ino)
 
+    def reached(self) -> bool:
+        """Whether all of it is on the service. Cheap when it is asked again and again: it stops at the first that is not."""
+        return (
+            _none_left(self._drafts, lambda draft, _: self._pending.is_pending_draft(draft))
+            and _none_left(self._entries, self._is_waiting_entry)
+            and _none_left(self._inodes, self._is_waiting_inode)
+        )
+
     def waiting(self) -> Waiting:
         """What of it the service has not acknowledged yet."""
-        self._drafts = {draft: ino for draft, ino in self._drafts.items() if self._pending.is_pending_draft(draft)}
-        self._entries = {key: base for key, base in self._entries.items() if self._is_waiting_entry(key, base)}
-        self._inodes = {ino: rev for ino, rev in self._inodes.items() if self._is_waiting_inode(ino, rev)}
-        inos = {*self._drafts.values(), *self._inodes}
-        named = {key for key in self._entries if self._tree.child(*key) not in inos}
+        drafts = {ino for draft, ino in self._drafts.items() if self._pending.is_pending_draft(draft)}
+        inos = drafts | {ino for ino, rev in self._inodes.items() if self._is_waiting_inode(ino, rev)}
+        entries = [key for key, base in self._entries.items() if self._is_waiting_entry(key, base)]
+        named = {key for key in entries if self._tree.child(*key) not in inos}
         paths = [self._path_of(ino) for ino in islice(inos, SHOWN)] + [self._path(*key) for key in islice(named, SHOWN)]
-        sizes = [row.size for ino in set(self._drafts.values()) if (row := self._tree.inode(ino)) is not None]
+        sizes = [row.size for ino in drafts if (row := self._tree.inode(ino)) is not None]
         return Waiting(tuple(sorted({path for path in paths if path})[:SHOWN]), len(inos) + len(named), sum(sizes))
 
     def _is_waiting_entry(self, key: tuple[int, str], base: int | None) -> bool:
@@ -76,3 +87,12 @@ class SyncPoint:
     def _path(self, parent: int, name: str) -> str | None:
         folder = self._path_of(parent)
         return None if folder is None else f"{folder}/{name}".lstrip("/")
+
+
+def _none_left(waiting: dict[K, V], still: Callable[[K, V], bool]) -> bool:
+    while waiting:
+        key = next(iter(waiting))
+        if still(key, waiting[key]):
+            return False
+        del waiting[key]
+    return True

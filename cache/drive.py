@@ -1,0 +1,430 @@
+"""The drive: everything of one home but the kernel. Wires the parts together, runs them, and answers for them.
+
+What is where: `replica` has names and attributes, `files` contents; `uploads` brings contents up, `push` and `pull` exchange
+the tree with the service, `pins` keeps what is to stay here. This module owns none of their decisions.
+
+Order at the start: the replica is opened (and refused if it is damaged), the space of the account is there, recovery brings
+rows and files together, then the parts run, each restarted by itself if it fails. At the end nothing has to be waited for:
+what matters was made durable when it was promised.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import trio
+
+from cache import fsck
+from cache.chunks import CacheUse, Chunks
+from cache.clock import Clock, Randomness, SystemClock, SystemRandomness
+from cache.connection import Connection
+from cache.copynames import CopyNames, is_copy_name
+from cache.downloads import Downloads
+from cache.drafts import DraftFolder
+from cache.errors import TimedOut
+from cache.exchange import Exchange
+from cache.files import Files
+from cache.forks import Forks
+from cache.fsck import FsckReport
+from cache.home import HomePaths
+from cache.housekeeping import Housekeeping
+from cache.link import LinkDecisions
+from cache.manifests import Manifests
+from cache.model import Change, FileState
+from cache.model import Connection as State
+from cache.pins import Pins
+from cache.recovery import Recovered, Recovery
+from cache.replica import Replica
+from cache.sending import Sender
+from cache.status import Breaker, CacheStatus, Counters, DriveStatus, ListingProgress, Queue, Queued, Speeds, SyncReport
+from cache.store.content import ContentStore
+from cache.store.database import Database, DatabaseUnusable
+from cache.store.pending import PendingStore
+from cache.store.restart import RestartStore
+from cache.store.tree import TreeStore
+from cache.supervisor import Supervisor
+from cache.syncpoint import SHOWN, SyncPoint
+from cache.uploading import ContentUploader
+from cache.uploads import Uploads
+from remote.api import RemoteError, Service
+from remote.link import LinkRates, is_faster_than_zstd, is_slow, parallel_transfers
+
+log = logging.getLogger(__name__)
+
+GIB = 2**30
+ACCOUNT_PERIOD = 300.0
+ACCOUNT_RETRY = 15.0
+CACHE_PERIOD = 2.0
+SYNC_PERIOD = 0.05
+
+
+class WrongAccount(DatabaseUnusable):
+    """The replica in this home belongs to another account."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriveOptions:
+    """Sizes in bytes, times in seconds, rates in bytes per second (None: as fast as it goes)."""
+
+    cache_size: int = 20 * GIB
+    cache_folder: Path | None = None
+    io_timeout: float = 30.0
+    upload_delay: float = 0.5
+    max_uploads: int = 8
+    max_downloads: int = 8
+    upload_limit: float | None = None
+    download_limit: float | None = None
+    read_only: bool = False
+    offline: bool = False
+
+
+class Drive:
+    """See the module. Make it inside trio, `run` it once; `stop` it, or cancel `run`.
+
+    `space`: the account's personal space; `device`: this device's name, for conflicted copies; `rates`: the measured link.
+    Raises `DatabaseUnusable` if the home cannot be used. `is_held_by_kernel` may be set by who mounts it.
+    """
+
+    def __init__(
+        self,
+        paths: HomePaths,
+        service: Service,
+        options: DriveOptions,
+        clock: Clock | None = None,
+        randomness: Randomness | None = None,
+        *,
+        space: bytes,
+        device: str,
+        rates: Callable[[], LinkRates] = lambda: LinkRates(None, None, None),
+    ) -> None:
+        self.options = options
+        self.is_held_by_kernel: Callable[[int], bool] = lambda ino: False
+        self._service = service
+        self._clock = clock or SystemClock()
+        self._randomness = randomness or SystemRandomness()
+        self._device = device
+        self._rates = rates
+        self._paths = paths
+        self._subscribers: list[Callable[[list[Change]], None]] = []
+        self._stopping = trio.Event()
+        self._ended = trio.Event()
+        self._recovered: Recovered | None = None
+        self._cache_use = CacheUse(0, options.cache_size, 0)
+        self._database = Database.open(paths.database)
+        try:
+            self._build(space)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _build(self, space: bytes) -> None:
+        """Everything that hangs on the replica. The order is that of who needs whom."""
+        options, service, clock, database = self.options, self._service, self._clock, self._database
+        random = self._randomness.float
+        self._tree = tree = TreeStore(database)
+        self._contents = contents = ContentStore(database)
+        self._pending = PendingStore(database)
+        self._ensure_space(space)
+        self.replica = Replica(database, tree, clock, self._randomness)
+        self.connection = connection = Connection(database, clock)
+        if options.offline:
+            connection.set_offline(True)
+        self._decisions = decisions = _decisions(self._rates, options)
+        self._chunks = chunks = Chunks(self._paths.cache, options.cache_size)
+        folder = DraftFolder(self._paths.drafts)
+        manifests = Manifests(contents, service, connection)
+        self._downloads = Downloads(service, chunks, connection, decisions, random, io_timeout=options.io_timeout)
+        forks = Forks(tree, clock, self._randomness, self._copy_names, self._tell, self._changed)
+        self.files = files = Files(contents, tree, folder, chunks, manifests, self._downloads, decisions, clock, forks.fork)
+        self._sender = sender = Sender(service, connection, decisions, random)
+        uploader = ContentUploader(contents, chunks, sender, decisions)
+        delay = options.upload_delay
+        self._uploads = Uploads(files, contents, uploader, sender, connection, clock, random, upload_delay=delay)
+        files.queue = self._uploads
+        self._pins = Pins(contents, tree, files, chunks, manifests, self._downloads, connection, self._uploads)
+        self._exchange = Exchange(
+            *(database, tree, contents, service, connection, files, self._uploads, clock, self._randomness),
+            *(self._copy_names, self._tell, self._want_sweep),
+        )
+        self._exchange.merger.before_merge = files.save_open
+        self._uploads.on_complete = self._exchange.push.wake
+        self.replica.on_local_change = self._changed
+        self.replica.is_held = self._is_held
+        self.replica.drop_drafts = files.drop_drafts
+        self._housekeeping = Housekeeping(database, self.replica)
+        self._supervisor = Supervisor(random)
+        self._uploads.set_paused(connection.paused)
+
+    def _ensure_space(self, id_: bytes) -> None:
+        """The account's personal space is there from the first start on."""
+        if self._tree.space_number(id_) is not None:
+            return
+        if self._pending.spaces():
+            raise WrongAccount(
+                f"the replica {self._paths.database} belongs to another account: log in to that one, or use another home"
+            )
+        with self._database.transaction():
+            self._tree.add_space(id_, now_ns=self._clock.wall_ns())
+
+    # ------------------------------------------------------------------------------------------------------- its life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover, then run until `stop`. Started when everything can be used."""
+        try:
+            self._recovered = self._recover()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._downloads.run)
+                for name, work in self._parts().items():
+                    nursery.start_soon(self._supervisor.keep, name, work)
+                task_status.started()
+                await self._stopping.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._chunks.close()
+            self._database.close()
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """End `run`, after what open files hold was saved. Does not wait for the network."""
+        self._stopping.set()
+        await self._ended.wait()
+
+    def _parts(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        return {
+            "pull": self._exchange.pull.run,
+            "push": self._exchange.push.run,
+            "uploads": self._uploads.run,
+            "pins": self._pins.run,
+            "housekeeping": self._housekeeping.run,
+            "account": self._follow_account,
+            "cache": self._follow_cache,
+            "check": self._check_once,
+        }
+
+    def _recover(self) -> Recovered:
+        recovery = Recovery(
+            RestartStore(self._database), self._contents, self._tree, self.replica, self._paths.drafts, self._clock
+        )
+        recovered = recovery.run()
+        if recovered.surfaced or recovered.damaged:
+            log.warning("recovered after a crash: %s", recovered)
+        return recovered
+
+    async def _follow_account(self) -> None:
+        """What `statfs` and the status say of the account."""
+        while True:
+            await self.connection.wait_online()
+            try:
+                account = await self._service.account()
+            except RemoteError as error:
+                self.connection.failed(error)
+                await trio.sleep(ACCOUNT_RETRY)
+            else:
+                self.connection.went_well()
+                self._database.set_meta("usage", {"quota": account.quota_bytes, "used": account.used_bytes})
+                await trio.sleep(ACCOUNT_PERIOD)
+
+    async def _follow_cache(self) -> None:
+        """How much the chunk cache holds: asked in a thread, because the status must not wait."""
+        while True:
+            self._cache_use = await self._chunks.use()
+            await trio.sleep(CACHE_PERIOD)
+
+    async def _check_once(self) -> None:
+        """Read a replica that was too large to be checked when it was opened."""
+        await trio.to_thread.run_sync(self._database.check_integrity)
+
+    # --------------------------------------------------------------------------------------------- what changed, to whom
+
+    def subscribe(self, callback: Callable[[list[Change]], None]) -> None:
+        """Hear of every change of the tree that did not come through `replica` and `files`, after its transaction."""
+        self._subscribers.append(callback)
+
+    def _tell(self, changes: list[Change]) -> None:
+        if changes:
+            self._pins.wake()
+            for callback in self._subscribers:
+                callback(changes)
+
+    def _changed(self, space: int) -> None:
+        self._exchange.push.wake()
+
+    def _want_sweep(self) -> None:
+        self.replica.sweep_wanted = True
+
+    def _is_held(self, ino: int) -> bool:
+        return self.files.get(ino) is not None or self.is_held_by_kernel(ino)
+
+    def _copy_names(self) -> CopyNames:
+        day = datetime.fromtimestamp(self._clock.wall_ns() / 1e9).date()
+        return CopyNames(self._device, day.isoformat())
+
+    # ------------------------------------------------------------------------------------------------- for file systems
+
+    async def list_first(self, directory: int) -> None:
+        """While the very first listing loads: until this folder's names are here. Raises `Unavailable`."""
+        with trio.move_on_after(self.options.io_timeout):
+            await self._exchange.pull.list_first(directory)
+            return
+        raise TimedOut("the folder's names did not come in time")
+
+    async def make_durable(self) -> None:
+        """Names and attributes as they are now survive power loss."""
+        await trio.to_thread.run_sync(self._database.make_durable)
+
+    # ------------------------------------------------------------------------------------------------- for the person
+
+    async def sync(self, timeout_seconds: float | None = None) -> SyncReport:
+        """Until everything that was closed or fsynced is on the service, without the quiet time.
+
+        If it cannot go on (offline, paused, stopped, errors), returns at once with what waits, unless there is a timeout.
+        """
+        point = SyncPoint(self._tree, self._pending, self.replica.path_of, self._is_finished)
+        deadline = trio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
+        self._uploads.skip_quiet()
+        self._exchange.push.wake()
+        while not point.reached():
+            reason = self._why_not()
+            if reason is not None and timeout_seconds is None:
+                return self._not_synced(point, reason)
+            if trio.current_time() >= deadline:
+                return self._not_synced(point, reason or "it takes longer")
+            await trio.sleep(SYNC_PERIOD)
+        return SyncReport(True, None, (), 0, 0)
+
+    def _why_not(self) -> str | None:
+        """Why nothing goes to the service now; None: it does, or may at any moment."""
+        connection = self.connection
+        if connection.state is State.STOPPED:
+            return connection.stopped_because
+        if connection.state is State.OFFLINE:
+            return "offline (aloft online ends that)"
+        if connection.state is State.LOGGED_OUT:
+            return "logged out (log in again)"
+        if connection.state is State.UNREACHABLE:
+            return connection.last_error or "the service cannot be reached"
+        if connection.paused:
+            return "paused (aloft resume ends that)"
+        if self._exchange.deletions.tripped():
+            return "many files would be deleted (aloft confirm-deletes, or aloft undo-deletes)"
+        return "some files have errors" if self._pending.has_errors() else None
+
+    def _not_synced(self, point: SyncPoint, reason: str) -> SyncReport:
+        waiting = point.waiting()
+        return SyncReport(False, reason, waiting.paths, waiting.files, waiting.bytes)
+
+    def _is_finished(self, ino: int) -> bool:
+        """Whether what was written to a file was closed or fsynced."""
+        file = self.files.get(ino)
+        return file is None or (file.was_closed and (file.writing is None or file.writing.asked))
+
+    async def file_status(self, ino: int) -> FileState:
+        """What `aloft status PATH` says of a file or folder."""
+        state = await self._pins.state_of(ino)
+        if state in (FileState.ERROR, FileState.UPLOADING, FileState.DRAFT):
+            return state
+        return FileState.CONFLICT if any(is_copy_name(name) for _, name in self._tree.names(ino)) else state
+
+    async def pin(self, ino: int) -> None:
+        """Keep a file, or a folder and what appears below it, on this machine."""
+        self._pins.pin(ino)
+
+    async def unpin(self, ino: int) -> None:
+        self._pins.unpin(ino)
+
+    async def evict(self, ino: int) -> int:
+        """Free what the service has of a file or of the files below a folder; how many chunks."""
+        return await self._pins.evict(ino)
+
+    def set_offline(self, offline: bool) -> None:
+        self.connection.set_offline(offline)
+
+    def pause(self) -> None:
+        """Nothing goes to the service or comes from it but what somebody reads, until `resume`."""
+        self.connection.set_paused(True)
+        self._uploads.set_paused(True)
+
+    def resume(self) -> None:
+        self.connection.set_paused(False)
+        self._uploads.set_paused(False)
+
+    def confirm_deletes(self) -> int:
+        """Let the deletions that the breaker stopped pass; how many files they are."""
+        return self._exchange.deletions.confirm()
+
+    def undo_deletes(self) -> int:
+        """Bring the files back whose deletion the breaker stopped; how many they are."""
+        return self._exchange.deletions.undo()
+
+    async def fsck(self, *, repair: bool) -> FsckReport:
+        return await fsck.run(self._database, self._paths.drafts, None, repair=repair)
+
+    # --------------------------------------------------------------------------------------------------------- status
+
+    def status(self) -> DriveStatus:
+        """Some milliseconds at most; waits for nothing."""
+        connection, usage = self.connection, self.replica.usage()
+        return DriveStatus(
+            connection=connection.state,
+            stopped_because=connection.stopped_because,
+            last_error=connection.last_error,
+            paused=connection.paused,
+            queue=self._queue(),
+            speeds=self._speeds(),
+            cache=CacheStatus(self._cache_use.evictable, self._cache_use.limit, self._cache_use.pinned),
+            counters=self._counters(),
+            listing=ListingProgress(*self._pending.listed_entries()),
+            pins=self._pins.progress,
+            breakers=self._breakers(),
+            problems=self._exchange.push.status.problems,
+            failures=self._supervisor.failures(),
+            quota=usage.quota,
+            used=usage.used,
+            recovered=self._recovered.surfaced if self._recovered is not None else (),
+        )
+
+    def _breakers(self) -> tuple[Breaker, ...]:
+        return tuple(Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped())
+
+    def _queue(self) -> Queue:
+        pending = self._pending.counts()
+        shown = [Queued(self.replica.path_of(file.ino) or "", file.size, file.error) for file in self._pending.files(SHOWN)]
+        return Queue(pending.files, pending.bytes, pending.changes, tuple(shown))
+
+    def _speeds(self) -> Speeds:
+        rates, decisions = self._rates(), self._decisions
+        return Speeds(rates.upload, rates.download, rates.latency, decisions.parallel_uploads(), decisions.parallel_downloads())
+
+    def _counters(self) -> Counters:
+        down, up = self._downloads.counters, self._sender.counters
+        return Counters(
+            objects_fetched=down.objects,
+            bytes_fetched=down.stored_bytes,
+            objects_sent=up.objects,
+            bytes_sent=up.stored_bytes,
+            objects_reused=up.reused_objects,
+            corrupt=down.corrupt,
+            commits=self._exchange.push.status.commits,
+            conflicts=self._exchange.merger.conflicts,
+        )
+
+
+def _decisions(rates: Callable[[], LinkRates], options: DriveOptions) -> LinkDecisions:
+    """What follows from the link as it is measured at each moment."""
+
+    def bytes_in_flight() -> int:
+        measured = rates()
+        return int((measured.download or 0.0) * (measured.latency or 0.0))
+
+    return LinkDecisions(
+        parallel_uploads=lambda: parallel_transfers(rates().upload, rates().latency, options.max_uploads),
+        parallel_downloads=lambda: parallel_transfers(rates().download, rates().latency, options.max_downloads),
+        is_slow=lambda: is_slow(rates().upload),
+        is_faster_than_zstd=lambda: is_faster_than_zstd(rates().upload),
+        bytes_in_flight=bytes_in_flight,
+    )
