@@ -144,6 +144,22 @@ class Draft:
             store.save_draft(self.id, self.size, self.floor, packed, data, now_ns)
         self.unsaved = False
 
+    def give_to(self, store: ContentStore, ino: int, now_ns: int) -> None:
+        """The draft belongs to another file now. Its row may be gone (then it comes back), or never have been."""
+        self.ino = ino
+        self.complete = False
+        if self.id is not None and store.draft(self.id) is None:
+            data = None if self._data is None else bytes(self._data)
+            packed = self.extents.pack()
+            row = (self.id, ino, self.sealed, self.size, self.floor, packed, data, now_ns, None, None, False, None)
+            store.restore_draft(DraftRow(*row))
+            self.unsaved = False
+
+    def stay_readable(self) -> None:
+        """Its file may be unlinked from now on."""
+        if self._data is None:
+            self._open()
+
     async def sync(self) -> None:
         """The bytes survive power loss, if the row does."""
         if self._data is None and self._descriptor >= 0:

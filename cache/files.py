@@ -265,6 +265,17 @@ class File:
         """The inode has another content now. This stays what it is; the first write makes it a file of its own."""
         self._detached_row = row
         self.ino = None
+        for draft in self._layers:
+            draft.stay_readable()
+
+    def forked(self, ino: int) -> None:
+        """It is a file of its own now, with all that was written to it."""
+        self.ino = ino
+        self._detached_row = None
+        for draft in self._layers:
+            draft.give_to(self._files.store, ino, self._files.clock.wall_ns())
+        self._row_size = -1  # the new row says the size of the base
+        self._save()
 
     def close(self) -> None:
         for draft in self._layers:
@@ -427,6 +438,7 @@ class Files:
         self.queue: UploadQueue = _NoQueue()
         self._fork = fork
         self._open: dict[int, File] = {}
+        self._detached: set[File] = set()
 
     def open(self, ino: int, *, writable: bool, truncate: bool = False) -> File:
         """A handle on the file's content. Never waits for the network. `release` it."""
@@ -481,9 +493,18 @@ class Files:
 
     def fork(self, file: File) -> None:
         """A detached file is about to be written: it becomes a file of its own."""
-        file.ino = self._fork(file)
-        file._detached_row = None
-        self._open[file.ino] = file
+        ino = self._fork(file)
+        self._detached.discard(file)
+        self._open[ino] = file
+        file.forked(ino)
+        if file.layers:
+            self.queue.due(ino)
+
+    def save_open(self) -> None:
+        """Let the replica know what was written to open files, though nobody closed them yet: a merge has to see it."""
+        for file in self._open.values():
+            if file.unsaved:
+                file._save()
 
     def save_unsaved(self) -> None:
         """Try again with files that could not be saved when they were closed. Raises `DiskFull` if the disk still is."""
@@ -501,7 +522,8 @@ class Files:
             gone = file.dropped(draft_ids, None if row is None else self._base_of(row))
             for draft in gone:
                 draft.close()
-        self._unlink_ids(draft_ids)
+        held = {draft.id for detached in self._detached for draft in detached.layers}
+        self._unlink_ids([draft for draft in draft_ids if draft not in held])
         if self.store.has_drafts(ino):
             self.queue.due(ino)
 
@@ -521,8 +543,12 @@ class Files:
         file = self._open.pop(ino, None)
         if file is not None:
             row = self.tree.inode(ino)
-            if row is not None:
-                file.detach(row)
+            if row is None:
+                raise NoEntry("a file whose content was replaced is gone")
+            file.detach(row)
+            self._detached.add(file)
+            if file.unsaved or file.writing is not None:
+                self.fork(file)  # what was written to it, and never reached a row, is nowhere else
 
     def drop_drafts(self, ino: int) -> None:
         """Discard what was written to a file that has no name any more, unless a commit or a handle still needs it."""
@@ -556,6 +582,9 @@ class Files:
         if file.ino is not None and self._open.get(file.ino) is file:
             del self._open[file.ino]
         file.close()
+        if file in self._detached:
+            self._detached.discard(file)
+            self._unlink_ids([draft.id for draft in file.layers if draft.id is not None and self.store.draft(draft.id) is None])
 
     def _discard_if_nameless(self, file: File) -> bool:
         """A file whose last name is gone loses its drafts with its last handle."""

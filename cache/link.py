@@ -19,6 +19,16 @@ class Reachability(Protocol):
 
     async def wait_online(self) -> None: ...
 
+    @property
+    def paused(self) -> bool:
+        """The person wants nothing to be sent for now."""
+
+    @property
+    def may_push(self) -> bool:
+        """Whether contents may be sent now."""
+
+    async def wait_may_push(self) -> None: ...
+
     def went_well(self) -> None: ...
 
     def failed(self, error: RemoteError) -> None: ...

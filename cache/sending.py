@@ -71,8 +71,7 @@ class Sender:
         self, service: Service, reachability: Reachability, decisions: LinkDecisions, random: Callable[[], float]
     ) -> None:
         self.counters = UploadCounters()
-        self.paused = False
-        self.turns = Turns(lambda: 0 if self.paused else max(1, decisions.parallel_uploads()))
+        self.turns = Turns(lambda: 0 if reachability.paused else max(1, decisions.parallel_uploads()))
         self._service = service
         self._reachability = reachability
         self._random = random

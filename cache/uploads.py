@@ -23,7 +23,7 @@ import trio
 
 from cache.clock import Clock
 from cache.drafts import Draft
-from cache.errors import CacheError, DiskFull, NoEntry, NotAFile, Unavailable
+from cache.errors import CacheError, DiskFull, NoEntry, NotAFile, Offline, Unavailable
 from cache.files import File, Files
 from cache.link import Reachability
 from cache.packs import PACKED_MAX, one_chunk, pack, slice_of
@@ -97,6 +97,8 @@ class Uploads:
         self._delay = upload_delay
         self._entries: dict[int, _Entry] = {}
         self._active: set[int] = set()
+        self._sending: set[int] = set()
+        """Drafts under way: a merge may give one to another inode meanwhile."""
         self._large = 0
         self._batching = False
         self._wake = trio.Event()
@@ -143,13 +145,10 @@ class Uploads:
             self.due(ino)
 
     def set_paused(self, paused: bool) -> None:
-        self._sender.paused = paused
-        self._sender.turns.changed()
+        """The connection was paused or resumed. What is being sent is finished."""
+        if not paused:
+            self._sender.turns.changed()
         self._wake.set()
-
-    @property
-    def paused(self) -> bool:
-        return self._sender.paused
 
     def queue(self) -> list[QueuedUpload]:
         """Files whose content is not yet on the service, as far as they are saved."""
@@ -166,25 +165,29 @@ class Uploads:
     # ------------------------------------------------------------------------------------------------------- the loop
 
     async def run(self) -> None:
+        self._active.clear()
+        self._sending.clear()
+        self._large, self._batching = 0, False
         for waiting in self._store.waiting():
             self.due(waiting.ino)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_house)
             while True:
                 self._wake = trio.Event()
-                if self.paused:
-                    await self._wake.wait()
-                    continue
-                if not self._reachability.online:
-                    await self._reachability.wait_online()
+                if not self._reachability.may_push:
+                    await self._reachability.wait_may_push()
+                    self._sender.turns.changed()
                     self._retry_now()
                 wait = self._start_what_is_due(nursery)
                 with trio.move_on_after(wait):
                     await self._wake.wait()
 
     async def _keep_house(self) -> None:
-        """What no event announces: a disk that has room again, and deleted files that still have drafts."""
+        """What no event announces: a disk that has room again, deleted files that still have drafts, revived ones that wait."""
         while True:
+            for waiting in self._store.waiting():
+                if waiting.ino not in self._entries:
+                    self.due(waiting.ino)
             for ino in self._store.nameless_with_drafts():
                 self._files.drop_drafts(ino)
             try:
@@ -270,19 +273,25 @@ class Uploads:
         except (NoEntry, NotAFile):
             return None
         try:
-            draft = await self._sealed(file, entry)
+            draft = await self._sealed(ino, file, entry)
         except BaseException:
             self._files.unhold(file)
             raise
         if draft is None:
             self._files.unhold(file)
             return None
+        assert draft.id is not None
+        self._sending.add(draft.id)
         return file, draft
 
-    async def _sealed(self, file: File, entry: _Entry) -> Draft | None:
-        assert file.ino is not None
+    def _give_back(self, file: File, draft: Draft) -> None:
+        assert draft.id is not None
+        self._sending.discard(draft.id)
+        self._files.unhold(file)
+
+    async def _sealed(self, ino: int, file: File, entry: _Entry) -> Draft | None:
         layers = file.layers
-        if layers and layers[0].sealed and len(layers) > 1 and not self._store.is_outstanding(file.ino):
+        if layers and layers[0].sealed and len(layers) > 1 and not self._store.is_outstanding(ino):
             waited = layers[0].complete and entry.passed_over == layers[0].id
             if waited or (entry.failed and not layers[0].complete):
                 await file.squash()
@@ -290,35 +299,41 @@ class Uploads:
         if draft is None:
             return None
         if draft.complete:  # the push has it; what was written on top goes up after the acknowledgement
-            if len(file.layers) > 1:
-                entry.passed_over = draft.id
-                entry.again = True
+            entry.passed_over = draft.id if len(file.layers) > 1 else None
             return None
-        return draft
+        entry.passed_over = None
+        return None if draft.id in self._sending else draft
 
-    def _completed(self, file: File, draft: Draft, uploaded: Uploaded) -> None:
-        """Record that the service holds the content. Joins the caller's transaction, if there is one."""
+    def _completed(self, ino: int, file: File, draft: Draft, uploaded: Uploaded) -> list[int] | None:
+        """Record that the service holds the content. Joins the caller's transaction, if there is one.
+
+        Returns drafts that are gone already, because nothing changed after all: then there is nothing to commit, and nobody
+        would acknowledge them. The caller tells `Files` after the transaction.
+        """
         encoded = uploaded.manifest.encode()
         id_ = manifest_id(encoded)
         assert draft.id is not None
         if uploaded.manifest.size != draft.size:
             raise AssertionError("a manifest that is not as long as its content")
-        if id_ == file.base.manifest_id and file.ino is not None and not self._store.is_outstanding(file.ino):
-            # Nothing changed after all: there is nothing to commit, so nobody would acknowledge it.
-            gone = self._store.acknowledge(file.ino, draft.id, id_, draft.size, uploaded.sha256 or file.base.sha256)
-            self._files.acknowledged(file.ino, gone)
-        elif self._store.complete(draft.id, id_, encoded, uploaded.sha256):
+        if id_ == file.base.manifest_id and file.ino == ino and not self._store.is_outstanding(ino):
+            return self._store.acknowledge(ino, draft.id, id_, draft.size, uploaded.sha256 or file.base.sha256)
+        if self._store.complete(draft.id, id_, encoded, uploaded.sha256):
             draft.complete = True
+        return None
 
     def _done(self, ino: int) -> None:
         self._active.discard(ino)
         entry = self._entries.pop(ino, None)
-        if entry is not None and entry.again:
+        file = self._files.get(ino)
+        writing = None if file is None else file.writing
+        if entry is not None and entry.passed_over is not None:
             renewed = self._entry(ino)
-            renewed.asked = True
-            renewed.passed_over = entry.passed_over
-            if entry.passed_over is not None:
-                renewed.due = self._clock.monotonic() + COMMIT_PATIENCE
+            renewed.asked, renewed.passed_over = True, entry.passed_over
+            renewed.due = self._clock.monotonic() + COMMIT_PATIENCE
+        elif (entry is not None and entry.again) or (writing is not None and writing.asked):
+            self.due(ino)
+        elif writing is not None:
+            self.written(ino)
         self._wake.set()
 
     def _not_done(self, ino: int, error: Exception) -> None:
@@ -326,9 +341,12 @@ class Uploads:
         self._active.discard(ino)
         entry = self._entry(ino)
         entry.failed, entry.asked = True, True
-        if isinstance(error, Transient):
+        if isinstance(error, RemoteError):
             self._reachability.failed(error)
+        if isinstance(error, Transient):
             entry.due = self._clock.monotonic() + entry.backoff.next(error.retry_after)
+        elif isinstance(error, Offline):
+            entry.due = self._clock.monotonic() + entry.backoff.next()
         else:
             entry.due = self._clock.monotonic() + entry.backoff.next()
             with suppress(DiskFull):
@@ -343,10 +361,12 @@ class Uploads:
             if taken is not None:
                 file, draft = taken
                 try:
-                    uploaded = await self._uploader.upload(self._job(file, draft, priority=1))
-                    self._completed(file, draft, uploaded)
+                    uploaded = await self._uploader.upload(self._job(ino, file, draft, priority=1))
+                    gone = self._completed(ino, file, draft, uploaded)
+                    if gone is not None:
+                        self._files.acknowledged(ino, gone)
                 finally:
-                    self._files.unhold(file)
+                    self._give_back(file, draft)
                 self.on_complete()
         except (RemoteError, CacheError, OSError) as error:
             self._not_done(ino, error)
@@ -355,16 +375,15 @@ class Uploads:
         finally:
             self._large -= 1
 
-    def _job(self, file: File, draft: Draft, *, priority: int) -> Job:
-        assert file.ino is not None
-        row = self._store.content(file.ino)
-        entry = self._entries.get(file.ino)
+    def _job(self, ino: int, file: File, draft: Draft, *, priority: int) -> Job:
+        row = self._store.content(ino)
+        entry = self._entries.get(ino)
         return Job(
             file,
             draft,
             None if row is None else row.split,
             frozenset(entry.unusable) if entry is not None else frozenset(),
-            self._store.is_pinned(file.ino),
+            self._store.is_pinned(ino),
             priority,
         )
 
@@ -393,7 +412,7 @@ class Uploads:
             try:
                 content = bytes(await file.read_sealed(draft, 0, draft.size))
             except BaseException:
-                self._files.unhold(file)
+                self._give_back(file, draft)
                 raise
         except (CacheError, OSError) as error:
             self._not_done(ino, error)
@@ -409,7 +428,7 @@ class Uploads:
             finished = await self._send_packed(space, members)
         except (RemoteError, CacheError, OSError) as error:
             for one in members:
-                self._files.unhold(one.file)
+                self._give_back(one.file, one.draft)
                 self._not_done(one.ino, error)
         else:
             self._finish(finished)
@@ -449,14 +468,19 @@ class Uploads:
         if not members:
             return
         failure: DiskFull | None = None
+        unchanged: list[tuple[int, list[int]]] = []
         try:
             with self._store.database.transaction():
                 for one, manifest in members:
-                    self._completed(one.file, one.draft, Uploaded(manifest, one.sha256))
+                    gone = self._completed(one.ino, one.file, one.draft, Uploaded(manifest, one.sha256))
+                    if gone is not None:
+                        unchanged.append((one.ino, gone))
         except DiskFull as full:
-            failure = full
+            failure, unchanged = full, []
+        for ino, gone in unchanged:
+            self._files.acknowledged(ino, gone)
         for one, _ in members:
-            self._files.unhold(one.file)
+            self._give_back(one.file, one.draft)
             if failure is None:
                 self._done(one.ino)
             else:

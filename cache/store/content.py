@@ -86,6 +86,17 @@ class ContentStore:
         assert made is not None
         return made
 
+    def restore_draft(self, draft: DraftRow) -> None:
+        """Put a row back under its id: the draft was dropped, and an open file goes on with it."""
+        with self.database.transaction():
+            self._execute(
+                f"INSERT INTO draft ({_DRAFT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(draft.id, draft.ino, draft.sealed, draft.size, draft.floor, draft.extents, draft.data, draft.changed_ns),
+                    *(draft.manifest_id, draft.sha256, draft.complete, draft.error),
+                ),
+            )
+
     def save_draft(self, draft: int, size: int, floor: int, extents: bytes, data: bytes | None, changed_ns: int) -> None:
         with self.database.transaction():
             self._execute(

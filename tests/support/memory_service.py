@@ -144,6 +144,17 @@ class Switch:
     async def wait_online(self) -> None:
         await self._online.wait()
 
+    @property
+    def paused(self) -> bool:
+        return False
+
+    @property
+    def may_push(self) -> bool:
+        return self.online
+
+    async def wait_may_push(self) -> None:
+        await self._online.wait()
+
     def went_well(self) -> None:
         pass
 
