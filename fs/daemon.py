@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cache.drive import DriveOptions
     from remote.http import HttpService
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fs.daemon")  # also when it is run as __main__
 
 LOG_BYTES = 4 * 2**20
 LOG_FILES = 3

@@ -37,7 +37,9 @@ class Requests:
         self._mount = mount
         self._options = options
         self._point = options.mount_point
-        self._unmounting: set[trio.CancelScope] = set()
+        self._hurried = False
+        self._syncing: set[trio.CancelScope] = set()
+        self._unmounting = 0
         self._unmounted = trio.Condition()
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -72,20 +74,15 @@ class Requests:
     async def umount(self, arguments: Json, progress: Progress) -> Json:
         """`wait`: bring everything to the server first. Afterwards: what exists only here, and whether programs still hold it."""
         wait, timeout = bool(arguments.get("wait", True)), _timeout(arguments)
-        complete = False
-        async with self._unmount_request() as scope:
-            with scope:
-                if wait:
-                    complete = (await self._sync(timeout, progress)).complete
+        async with self._unmount_request():
+            complete = wait and await self._sync_unless_hurried(timeout, progress)
             await self._mount.unmount()
             with trio.move_on_after(BUSY_SECONDS) as patience:
                 await self._mount.wait_ended()
             busy = patience.cancelled_caught
-            with scope if not scope.cancel_called else trio.CancelScope():
-                if wait and complete and not busy:  # the kernel may have brought dirty pages only while it unmounted
-                    complete = (await self._sync(timeout, progress)).complete
-            queue = self._drive.status().queue
-            return {"busy": busy, "complete": complete and not busy, "queue": asdict(queue)}
+            if complete and not busy:  # the kernel may have brought dirty pages only while it unmounted
+                complete = await self._sync_unless_hurried(timeout, progress)
+            return {"busy": busy, "complete": complete and not busy, "queue": asdict(self._drive.status().queue)}
 
     async def pin(self, arguments: Json, progress: Progress) -> Json:
         return await self._for_each(arguments, self._drive.pin)
@@ -117,18 +114,17 @@ class Requests:
         return {**asdict(report), "clean": report.clean}
 
     async def confirm_deletes(self, arguments: Json, progress: Progress) -> Json:
-        self._drive.confirm_deletes()
-        return {}
+        return {"files": self._drive.confirm_deletes()}
 
     async def undo_deletes(self, arguments: Json, progress: Progress) -> Json:
-        self._drive.undo_deletes()
-        return {}
+        return {"files": self._drive.undo_deletes()}
 
     # ------------------------------------------------------------------------------------------------ at the end
 
     def hurry(self) -> None:
         """The process was told to end: nobody waits for uploads any more."""
-        for scope in self._unmounting:
+        self._hurried = True
+        for scope in self._syncing:
             scope.cancel()
 
     async def wait_unmounted(self) -> None:
@@ -140,16 +136,27 @@ class Requests:
     # ----------------------------------------------------------------------------------------------------- parts
 
     @asynccontextmanager
-    async def _unmount_request(self) -> AsyncIterator[trio.CancelScope]:
-        scope = trio.CancelScope()
-        self._unmounting.add(scope)
+    async def _unmount_request(self) -> AsyncIterator[None]:
+        self._unmounting += 1
         try:
-            yield scope
+            yield
         finally:
-            self._unmounting.discard(scope)
+            self._unmounting -= 1
             with trio.CancelScope(shield=True):
                 async with self._unmounted:
                     self._unmounted.notify_all()
+
+    async def _sync_unless_hurried(self, timeout_seconds: float | None, progress: Progress) -> bool:
+        """Whether everything is on the server."""
+        with trio.CancelScope() as scope:
+            self._syncing.add(scope)
+            if self._hurried:
+                scope.cancel()
+            try:
+                return (await self._sync(timeout_seconds, progress)).complete
+            finally:
+                self._syncing.discard(scope)
+        return False
 
     async def _sync(self, timeout_seconds: float | None, progress: Progress) -> SyncReport:
         async with trio.open_nursery() as nursery:

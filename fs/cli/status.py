@@ -131,8 +131,9 @@ def _rows(answer: Json) -> list[tuple[str, str]]:
 
 def _connection(drive: Json) -> str:
     text = str(drive["connection"])
-    if drive["stopped_because"]:
-        text += f": {drive['stopped_because']}"
+    why = drive["stopped_because"] or (drive["last_error"] if text == "unreachable" else None)
+    if why:
+        text += f": {why}"
     return f"{text}, paused" if drive["paused"] else text
 
 
@@ -142,16 +143,15 @@ def _queued(queued: Json) -> str:
 
 
 def _warnings(drive: Json) -> list[tuple[str, str]]:
-    rows = []
-    breaker = drive["breaker"]
-    if breaker:
-        rows.append(
-            (
-                "Stopped",
-                f"{breaker['files']} of {breaker['of']} files are about to disappear ({breaker['direction']}): "
-                "`aloft confirm-deletes` lets them, `aloft undo-deletes` brings them back",
-            )
+    rows = [
+        (
+            "Stopped",
+            f"{breaker['files']} of {breaker['of']} files are about to disappear ({breaker['direction']}): "
+            "`aloft confirm-deletes` lets them, `aloft undo-deletes` brings them back",
         )
+        for breaker in drive["breakers"]
+    ]
     rows += [("Failing", f"{failure['task']}: {failure['error']}") for failure in drive["failures"]]
+    rows += [("Refused", problem) for problem in drive["problems"]]
     rows += [("Recovered", path) for path in drive["recovered"]]
     return rows

@@ -1,0 +1,228 @@
+"""Real mounts: the real commands in subprocesses, with the real service. After each test every home must pass `aloft fsck`.
+
+A kernel without FUSE is a failure, not a reason to skip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import PATIENCE, wait_until
+
+ALOFT = Path(sys.executable).with_name("aloft")
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class Service:
+    folder: Path
+    url: str = ""
+    process: subprocess.Popen[str] | None = None
+    port: int = 0
+
+    def start(self) -> None:
+        """On the same port again after `stop`."""
+        command = [str(ALOFT), "serve", "--data", str(self.folder / "service"), "--port", str(self.port), "--json"]
+        log = (self.folder / "service.log").open("a")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            pytest.fail(f"the service did not start:\n{(self.folder / 'service.log').read_text()}")
+        self.url = json.loads(line)["url"]
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+            self.process = None
+
+
+@dataclass
+class Device:
+    """One home. Its commands run as a person would run them."""
+
+    service: Service
+    email: str
+    folder: Path
+    name: str
+    point: Path = field(init=False)
+    home: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.home, self.point = self.folder / f"{self.name}-home", self.folder / self.name
+        self.point.mkdir()
+
+    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"ALOFT_HOME": str(self.home), "ALOFT_PASSWORD": PASSWORD}
+        command = [str(ALOFT), *arguments]
+        return subprocess.run(
+            command,
+            env=environment | options.pop("env", {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            **options,
+        )
+
+    def aloft(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        if done.returncode != 0:
+            pytest.fail(f"aloft {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}\n{self.log()}")
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.aloft(*arguments, "--json"))
+
+    def register(self) -> None:
+        self.aloft("register", "--server", self.service.url, "--email", self.email, "--device", self.name)
+
+    def login(self) -> None:
+        self.aloft("login", "--server", self.service.url, "--email", self.email, "--device", self.name)
+
+    def mount(self, *options: str) -> Path:
+        self.aloft("mount", str(self.point), "--upload-delay", "0", *options)
+        assert self.point.is_mount(), "aloft mount returned, but nothing is mounted"
+        return self.point
+
+    def umount(self, *options: str) -> str:
+        return self.aloft("umount", str(self.point), *options)
+
+    def pid(self) -> int:
+        return int(self.json("status")["mount"]["pid"])
+
+    def kill(self) -> None:
+        """As `kill -9` does, and until the process is gone."""
+        pid = self.pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not is_running(pid), "the end of the mount process")
+
+    def counters(self) -> Any:
+        return self.json("status")["drive"]["counters"]
+
+    def state(self, path: Path) -> str:
+        return str(self.json("status", str(path))["files"][0]["state"])
+
+    def log(self) -> str:
+        path = self.home / "run" / "mount.log"
+        return path.read_text() if path.exists() else ""
+
+    def finish(self) -> list[str]:
+        """Unmount whatever is left; what was wrong."""
+        wrong = []
+        if (self.home / "credentials.json").exists():
+            wrong += self._fsck("mounted" if self.run("status").returncode == 0 else "not mounted")
+        while self._is_mount():
+            subprocess.run(["fusermount3", "-uz", str(self.point)], check=True, capture_output=True)
+        lock = self.home / "run" / "mount.lock"
+        if lock.exists():
+            self._wait_for_the_process(lock)
+            wrong += self._fsck("unmounted")
+        if "Traceback" in self.log():
+            wrong.append(f"the log of {self.name} has a traceback:\n{self.log()[-4000:]}")
+        return wrong
+
+    def _fsck(self, when: str) -> list[str]:
+        done = self.run("fsck", "--json")
+        return [] if done.returncode == 0 else [f"fsck of {self.name}, {when}:\n{done.stdout}{done.stderr}"]
+
+    def _is_mount(self) -> bool:
+        return any(line.split(" ")[4] == str(self.point) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+    def _wait_for_the_process(self, lock: Path) -> None:
+        pid = lock.read_text().split("\n")[0]
+        if pid:
+            wait_until(lambda: not is_running(int(pid)), f"the end of the mount process {pid}")
+
+
+def is_running(pid: int) -> bool:
+    """A zombie is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fuse() -> None:
+    assert Path("/dev/fuse").exists(), "this kernel has no FUSE: the mount tests cannot run (modprobe fuse?)"
+    assert shutil.which("fusermount3"), "fusermount3 is missing: install the package fuse3"
+
+
+@pytest.fixture(scope="session")
+def shared_service() -> Iterator[Service]:
+    folder = Path(tempfile.mkdtemp(prefix="aloft-mount-service-"))
+    service = Service(folder)
+    service.start()
+    yield service
+    service.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """One of the test's own, for tests that stop it."""
+    service = Service(tmp_path)
+    service.start()
+    yield service
+    service.stop()
+
+
+class Devices:
+    def __init__(self, folder: Path, service: Service) -> None:
+        self._folder, self._service = folder, service
+        self._email = f"{uuid.uuid4()}@example.org"
+        self.made: list[Device] = []
+
+    def add(self, name: str = "") -> Device:
+        """Logged in, not mounted. All devices of a test belong to one account."""
+        device = Device(self._service, self._email, self._folder, name or f"device{len(self.made) + 1}")
+        if self.made:
+            device.login()
+        else:
+            device.register()
+        self.made.append(device)
+        return device
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short, and outside of pytest's own, which it would clean through mounts."""
+    folder = Path(tempfile.mkdtemp(prefix="aloft-mount-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def devices(folder: Path, request: pytest.FixtureRequest) -> Iterator[Devices]:
+    own = "service" in request.fixturenames
+    devices = Devices(folder, request.getfixturevalue("service" if own else "shared_service"))
+    yield devices
+    wrong = [line for device in devices.made for line in device.finish()]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def device(devices: Devices) -> Device:
+    return devices.add()
+
+
+@pytest.fixture
+def mount(device: Device) -> Path:
+    return device.mount()
