@@ -5,6 +5,7 @@ Paths are compared as they really are. Nothing of a mount point is opened here: 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -40,10 +41,13 @@ def _refuse_nested(one: str, path: Path, other: str, other_path: Path) -> None:
 def real(path: Path) -> Path:
     """Without symbolic links, and without asking the last part itself, which may be a mount that is dead."""
     path = Path(os.path.normpath(path.absolute()))
-    parent = path.parent.resolve()
-    if (parent / path.name).is_symlink():
-        return (parent / path.name).resolve()
-    return parent / path.name
+    last = path.parent.resolve() / path.name
+    try:
+        return last.resolve() if last.is_symlink() else last
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return last  # a mount whose process is gone: not a symbolic link
 
 
 def prepare_cache(path: Path) -> Path:
