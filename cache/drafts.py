@@ -16,6 +16,7 @@ Knows one layer only: what shows through below it, and who may write when, is `c
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -98,6 +99,19 @@ class Draft:
         if len(piece) != end - start:
             piece += self._read_rest(start + len(piece), end)
         return piece
+
+    def read_into(self, pieces: Iterable[tuple[int, memoryview]]) -> None:
+        """Fill each buffer with what is held as data from its offset on. For a worker thread, unless it is in memory."""
+        for start, into in pieces:
+            at = 0
+            if self._data is not None:
+                at = len(into)
+                into[:] = self._data[start : start + at]
+            while at < len(into):
+                got = os.preadv(self._open(), [into[at:]], start + at)
+                if got == 0:
+                    raise CorruptData(f"the draft {self.id} is shorter than its row says")
+                at += got
 
     async def write(self, store: ContentStore, offset: int, data: bytes) -> None:
         """Hold `data` at `offset`. On `DiskFull` the draft is what it was before, or holds a part of `data`."""

@@ -57,13 +57,13 @@ def is_known_compressed(plain: bytes | bytearray | memoryview) -> bool:
     return any(head.startswith(magic, at) for at, magic in _COMPRESSED_MAGIC)
 
 
-def encode(plain: bytes | bytearray | memoryview, *, raw: bool = False) -> EncodedObject:
-    """`plain` as an object. `raw`: do not try to compress."""
+def encode(plain: bytes | bytearray | memoryview, sha256: bytes | None = None, *, raw: bool = False) -> EncodedObject:
+    """`plain` (whose SHA-256 may be known) as an object. `raw`: do not try to compress."""
     stored = None if raw else _compressed(plain)
-    encoding = Encoding.RAW if stored is None else Encoding.ZSTD
     if stored is None:
-        stored = bytes(plain)
-    return EncodedObject(ChunkRef.whole(hashlib.sha256(stored).digest(), len(plain), len(stored), encoding), stored)
+        id_ = sha256 or hashlib.sha256(plain).digest()
+        return EncodedObject(ChunkRef.whole(id_, len(plain), len(plain), Encoding.RAW), bytes(plain))
+    return EncodedObject(ChunkRef.whole(hashlib.sha256(stored).digest(), len(plain), len(stored), Encoding.ZSTD), stored)
 
 
 def decode(stored: bytes | bytearray, ref: ChunkRef) -> bytes | bytearray:

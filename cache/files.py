@@ -28,7 +28,7 @@ from cache.link import LinkDecisions
 from cache.manifests import Manifests, WhichContent
 from cache.model import Node
 from cache.readahead import ReadAhead
-from cache.store.content import ContentStore, DraftRow
+from cache.store.content import ContentStore, DraftRow, FileRow
 from cache.store.tree import InodeRow, TreeStore
 from remote.manifest import SIZE_MAX, ChunkRef, Encoding, Manifest
 from remote.protocol import Kind
@@ -73,8 +73,9 @@ class Writing:
 class File:
     """One content of a file. Made by `Files` only."""
 
-    def __init__(self, files: Files, row: InodeRow, base: Base, drafts: Iterable[DraftRow]) -> None:
-        self.ino: int | None = row.ino
+    def __init__(self, files: Files, ino: int, row: FileRow, drafts: Iterable[DraftRow]) -> None:
+        base = _base_of(ino, row)
+        self.ino: int | None = ino
         """None: detached; the service's content took its place, and this is the one that was opened."""
         self.base = base
         self.handles = 0
@@ -183,19 +184,33 @@ class File:
 
     # ------------------------------------------------------------------------------------- for uploads, sync and Files
 
+    @property
+    def is_busy(self) -> bool:
+        """Something that takes its time is being done to the drafts."""
+        return self._lock.locked()
+
     async def seal(self) -> Draft | None:
         """Freeze the topmost draft, if there is no sealed one below it. The lowest draft, sealed; None: there is none."""
         async with self._lock:
-            if not self._layers:
-                return None
-            lowest = self._layers[0]
-            if not lowest.sealed:
-                self._save()
-                assert lowest.id is not None
-                self._files.store.seal([lowest.id])
-                lowest.sealed = True
-                self.writing = None
-            return lowest
+            return self.seal_nowait()
+
+    def seal_nowait(self) -> Draft | None:
+        """The same, for a file that is not busy."""
+        if not self._layers:
+            return None
+        lowest = self._layers[0]
+        if not lowest.sealed:
+            self._save()
+            assert lowest.id is not None
+            self._files.store.seal(lowest.id)
+            lowest.sealed = True
+            self.writing = None
+        return lowest
+
+    def unsealed(self) -> None:
+        """The transaction in which the lowest draft was sealed, and perhaps saved, did not happen."""
+        self._layers[0].sealed = False
+        self._layers[0].unsaved = True
 
     async def squash(self) -> None:
         """Give the upload of the sealed draft up: merge it into the one above it, or open it again if there is none."""
@@ -226,17 +241,20 @@ class File:
             raise TimedOut("the service did not send the list of this file's chunks in time")
         return self._manifest
 
-    async def read_sealed(self, draft: Draft, start: int, end: int) -> bytearray:
-        """The content as seen through the sealed draft, which is the lowest. Much at a time, so in a thread."""
-        content = bytearray()
+    async def read_sealed(self, draft: Draft, start: int, into: memoryview) -> None:
+        """Fill `into`, which holds zeros, with the content from `start` on, as seen through the sealed draft (the lowest)."""
+        end = start + len(into)
+        held: list[tuple[int, memoryview]] = []
         for piece in draft.extents.pieces(start, end):
             shows = min(max(draft.floor, piece.start), piece.end) if piece.held is Held.NOTHING else piece.start
             if piece.held is Held.DATA:
-                content += await trio.to_thread.run_sync(draft.read, piece.start, piece.end, limiter=self._files.folder.writers)
+                held.append((piece.start, into[piece.start - start : piece.end - start]))
             elif piece.start < shows:
-                content += await self._read_base(piece.start, shows)
-            content += bytes(piece.end - start - len(content))
-        return content
+                into[piece.start - start : shows - start] = await self._read_base(piece.start, shows)
+        if draft.in_memory:
+            draft.read_into(held)
+        elif held:
+            await trio.to_thread.run_sync(draft.read_into, held, limiter=self._files.folder.writers)
 
     def dropped(self, draft_ids: list[int], base: Base | None) -> list[Draft]:
         """Rows of these drafts are gone, acknowledged or discarded; what remains lies on `base`."""
@@ -467,12 +485,12 @@ class Files:
         """Keep a file open for work inside; `unhold` it."""
         file = self._open.get(ino)
         if file is None:
-            row = self.tree.inode(ino)
+            row = self.store.file(ino)
             if row is None:
                 raise NoEntry("there is no such file")
-            if row.kind is not Kind.FILE:
+            if row.kind != Kind.FILE:
                 raise NotAFile("only regular files have content")
-            file = self._open[ino] = File(self, row, self._base_of(row), self.store.drafts(ino))
+            file = self._open[ino] = File(self, ino, row, self.store.drafts(ino))
         file.handles += 1
         return file
 
@@ -518,8 +536,8 @@ class Files:
         """The service has these drafts' content, and their rows are gone."""
         file = self._open.get(ino)
         if file is not None:
-            row = self.tree.inode(ino)
-            gone = file.dropped(draft_ids, None if row is None else self._base_of(row))
+            row = self.store.file(ino)
+            gone = file.dropped(draft_ids, None if row is None else _base_of(ino, row))
             for draft in gone:
                 draft.close()
         held = {draft.id for detached in self._detached for draft in detached.layers}
@@ -531,11 +549,11 @@ class Files:
         """A merge gave the drafts of one file to another: the conflicted copy. Open handles go with them."""
         file = self._open.pop(from_ino, None)
         if file is not None:
-            row = self.tree.inode(to_ino)
+            row = self.store.file(to_ino)
             if row is None:
                 raise NoEntry("the conflicted copy is gone")
             self._open[to_ino] = file
-            file.moved(to_ino, self._base_of(row))
+            file.moved(to_ino, _base_of(to_ino, row))
         self.queue.due(to_ino)
 
     def content_replaced(self, ino: int) -> None:
@@ -566,18 +584,6 @@ class Files:
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
-    def _base_of(self, row: InodeRow) -> Base:
-        space = self.tree.space_of(row.ino)
-        return Base(
-            space,
-            self.store.space_id(space),
-            row.ino,
-            self.tree.id_of(row.ino),
-            row.manifest_id,
-            row.manifest_size if row.manifest_id is not None else 0,
-            row.sha256,
-        )
-
     def _forget(self, file: File) -> None:
         if file.ino is not None and self._open.get(file.ino) is file:
             del self._open[file.ino]
@@ -607,6 +613,10 @@ class Files:
     def _unlink_ids(self, draft_ids: list[int]) -> None:
         if draft_ids:
             trio.lowlevel.start_thread_soon(partial(self.folder.unlink, draft_ids), self._log_unlink)
+
+
+def _base_of(ino: int, row: FileRow) -> Base:
+    return Base(row.space, row.space_id, ino, row.inode_id, row.manifest_id, row.manifest_size, row.sha256)
 
 
 class _NoQueue:

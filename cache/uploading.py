@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -66,7 +67,7 @@ class ContentUploader:
     async def upload(self, job: Job) -> Uploaded:
         """Returns when the service holds every object. Raises `RemoteError`, or `CacheError` for bytes that cannot be had."""
         if job.draft.size <= INLINE_MAX:
-            content = bytes(await job.file.read_sealed(job.draft, 0, job.draft.size))
+            content = await read_all(job.file, job.draft)
             return Uploaded(Manifest.from_inline(content), hashlib.sha256(content).digest())
         try:
             return await _Upload(self, job).run()
@@ -81,9 +82,9 @@ class ContentUploader:
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._threads)
 
-    async def make(self, plain: memoryview | bytes) -> EncodedObject:
+    async def make(self, plain: memoryview | bytes, sha256: bytes | None = None) -> EncodedObject:
         raw = self.decisions.is_faster_than_zstd()
-        return await self.in_thread(lambda: encode(plain, raw=raw))
+        return await self.in_thread(lambda: encode(plain, sha256, raw=raw))
 
 
 class _Upload:
@@ -125,7 +126,7 @@ class _Upload:
                 self._refs.append(ChunkRef.zeros(step.length))
                 position += step.length
             else:
-                await self._read_on(buffer, position + len(buffer), step.end)
+                buffer = await self._read_on(buffer, position, step.end)
                 pieces = await self._cut(buffer, position, split, step, whole=plan.is_whole)
                 if pieces:
                     used = pieces[-1].end
@@ -134,11 +135,16 @@ class _Upload:
                     position += used
                     buffer = buffer[used:]
 
-    async def _read_on(self, buffer: bytearray, start: int, end: int) -> None:
-        await self._uploader.memory.acquire(end - start)
-        self._borrowed += end - start
-        for at in range(start, end, _STEP):
-            buffer += await self._job.file.read_sealed(self._job.draft, at, min(at + _STEP, end))
+    async def _read_on(self, buffer: bytearray, position: int, end: int) -> bytearray:
+        """The buffer, which begins at `position`, filled up to `end`."""
+        have = len(buffer)
+        await self._uploader.memory.acquire(end - position - have)
+        self._borrowed += end - position - have
+        longer = bytearray(end - position)
+        longer[:have] = buffer
+        with memoryview(longer) as view:
+            await self._job.file.read_sealed(self._job.draft, position + have, view[have:])
+        return longer
 
     async def _cut(self, buffer: bytearray, position: int, split: Split, step: Look, *, whole: bool) -> list[Piece]:
         def work() -> list[Piece]:
@@ -181,7 +187,7 @@ class _Upload:
         if not pieces:
             return
         uploader, base = self._uploader, self._job.file.base
-        made = [(piece, await uploader.make(plain[piece.start : piece.end])) for piece in pieces]
+        made = [(piece, await uploader.make(plain[piece.start : piece.end], piece.sha256)) for piece in pieces]
         async with trio.open_nursery() as nursery:
             for piece, one in made:
                 nursery.start_soon(self._keep_here, one.ref, plain[piece.start : piece.end])
@@ -204,10 +210,21 @@ class _Upload:
         if await self._uploader.chunks.missing(kept):
             return None
         whole = hashlib.sha256()
+        step = bytearray(_STEP)
         for at in range(0, changes.size, _STEP):
-            piece = await self._job.file.read_sealed(self._job.draft, at, min(at + _STEP, changes.size))
-            await self._uploader.in_thread(lambda piece=piece: whole.update(piece))  # type: ignore[misc]
+            with memoryview(step)[: min(_STEP, changes.size - at)] as view:
+                view[:] = bytes(len(view))
+                await self._job.file.read_sealed(self._job.draft, at, view)
+                await self._uploader.in_thread(partial(whole.update, view))
         return whole.digest()
+
+
+async def read_all(file: File, draft: Draft) -> bytes:
+    """The whole content as seen through a sealed draft, which is small."""
+    content = bytearray(draft.size)
+    with memoryview(content) as view:
+        await file.read_sealed(draft, 0, view)
+    return bytes(content)
 
 
 def _split_before(job: Job, base: Manifest | None) -> Split | None:

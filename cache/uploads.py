@@ -14,7 +14,9 @@ Owns which inodes wait and which are being uploaded. Knows nothing of commits bu
 from __future__ import annotations
 
 import hashlib
+import heapq
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,7 +31,7 @@ from cache.link import Reachability
 from cache.packs import PACKED_MAX, one_chunk, pack, slice_of
 from cache.sending import Sender
 from cache.store.content import ContentStore
-from cache.uploading import ContentUploader, Job, Uploaded
+from cache.uploading import ContentUploader, Job, Uploaded, read_all
 from remote.api import QuotaExceeded, RemoteError, Transient
 from remote.manifest import INLINE_MAX, ChunkRef, Manifest, decode_manifest, manifest_id
 from remote.retry import Backoff
@@ -44,6 +46,8 @@ LARGE_AT_ONCE = 3
 COMMIT_PATIENCE = 2.0
 """Seconds for the push to take up a complete draft before what was written on top is merged into it."""
 HOUSEKEEPING = 10.0
+LOOK_AT_ONCE = 1000
+"""Files looked at before others get their turn of the event loop."""
 QUOTA_CAP = 60.0
 
 _log = logging.getLogger(__name__)
@@ -65,6 +69,8 @@ class _Entry:
     asked: bool
     backoff: Backoff
     failed: bool = False
+    ready: bool = False
+    """It was due, and waits for its turn."""
     again: bool = False
     """Asked for while it was being uploaded."""
     passed_over: int | None = None
@@ -96,38 +102,41 @@ class Uploads:
         self._random = random
         self._delay = upload_delay
         self._entries: dict[int, _Entry] = {}
+        self._schedule_of: list[tuple[float, int]] = []
+        """A heap of (due, ino). An entry that was moved leaves its old place behind, which is passed over."""
+        self._small_ready: deque[int] = deque()
+        self._large_ready: list[tuple[int, int]] = []
+        """A heap of (size, ino)."""
         self._active: set[int] = set()
         self._sending: set[int] = set()
         """Drafts under way: a merge may give one to another inode meanwhile."""
         self._large = 0
         self._batching = False
         self._wake = trio.Event()
+        self._asleep_until = 0.0
 
     # ----------------------------------------------------------------------------------------------- what others tell
 
     def due(self, ino: int) -> None:
         """Closed or fsynced: goes up after the quiet time."""
-        entry = self._entry(ino)
+        entry = self._entries.get(ino) or self._add(ino, self._delay)
         entry.asked = True
         if ino in self._active:
             entry.again = True
         elif not entry.failed:
-            entry.due = self._clock.monotonic() + self._delay
-        self._wake.set()
+            self._schedule(ino, entry, self._clock.monotonic() + self._delay)
 
     def written(self, ino: int) -> None:
         """Written and still open."""
         if ino not in self._entries:
-            self._entry(ino).due = self._clock.monotonic() + QUIET_OPEN
-            self._wake.set()
+            self._add(ino, QUIET_OPEN)
 
     def skip_quiet(self) -> None:
         """What was closed or fsynced so far goes up now."""
         now = self._clock.monotonic()
-        for entry in self._entries.values():
-            if entry.asked:
-                entry.due = min(entry.due, now)
-        self._wake.set()
+        for ino, entry in self._entries.items():
+            if entry.asked and entry.due > now:
+                self._schedule(ino, entry, now)
 
     def objects_missing(self, ino: int, object_ids: Iterable[bytes]) -> None:
         """A commit was refused because the service does not hold these objects of the file's content."""
@@ -140,9 +149,8 @@ class Uploads:
                 file.objects_missing()
             finally:
                 self._files.unhold(file)
-            entry = self._entry(ino)
-            entry.unusable |= lost
             self.due(ino)
+            self._entries[ino].unusable |= lost
 
     def set_paused(self, paused: bool) -> None:
         """The connection was paused or resumed. What is being sent is finished."""
@@ -168,6 +176,8 @@ class Uploads:
         self._active.clear()
         self._sending.clear()
         self._large, self._batching = 0, False
+        for ino, entry in self._entries.items():
+            self._schedule(ino, entry, entry.due)
         for waiting in self._store.waiting():
             self.due(waiting.ino)
         async with trio.open_nursery() as nursery:
@@ -178,9 +188,12 @@ class Uploads:
                     await self._reachability.wait_may_push()
                     self._sender.turns.changed()
                     self._retry_now()
-                wait = self._start_what_is_due(nursery)
-                with trio.move_on_after(wait):
+                now = self._clock.monotonic()
+                self._asleep_until = self._collect_due(now)
+                self._start(nursery)
+                with trio.move_on_after(self._asleep_until - now):
                     await self._wake.wait()
+                self._asleep_until = 0.0
 
     async def _keep_house(self) -> None:
         """What no event announces: a disk that has room again, deleted files that still have drafts, revived ones that wait."""
@@ -199,40 +212,54 @@ class Uploads:
     def _retry_now(self) -> None:
         """The connection is back: what failed for want of it need not wait."""
         now = self._clock.monotonic()
-        for entry in self._entries.values():
-            if entry.failed:
-                entry.due = min(entry.due, now)
+        for ino, entry in self._entries.items():
+            if entry.failed and entry.due > now:
                 entry.backoff.reset()
+                self._schedule(ino, entry, now)
 
-    def _start_what_is_due(self, nursery: trio.Nursery) -> float:
-        """Start uploads; seconds until the next one is due."""
-        now = self._clock.monotonic()
-        small: list[tuple[int, int]] = []
-        large: list[tuple[int, int]] = []
-        next_due = now + 3600.0
-        for ino, entry in list(self._entries.items()):
-            if ino in self._active:
+    def _schedule(self, ino: int, entry: _Entry, due: float) -> None:
+        entry.due = due
+        heapq.heappush(self._schedule_of, (due, ino))
+        if due < self._asleep_until:
+            self._wake.set()
+
+    def _collect_due(self, now: float) -> float:
+        """Let what is due queue for its turn. When to look again: when the next is due, or at once if there was too much."""
+        looked_at = 0
+        while self._schedule_of and self._schedule_of[0][0] <= now:
+            if looked_at >= LOOK_AT_ONCE:
+                return now
+            due, ino = heapq.heappop(self._schedule_of)
+            entry = self._entries.get(ino)
+            if entry is None or entry.due != due or entry.ready or ino in self._active:
                 continue
-            if entry.due > now:
-                next_due = min(next_due, entry.due)
-                continue
+            looked_at += 1
             size = self._size_if_ready(ino, entry, now)
-            if size is not None:
-                (small if size <= PACKED_MAX else large).append((size, ino))
-            elif ino in self._entries:
-                next_due = min(next_due, entry.due)
-        if small and not self._batching:
+            if size is None:
+                continue
+            entry.ready = True
+            if size <= PACKED_MAX:
+                self._small_ready.append(ino)
+            else:
+                heapq.heappush(self._large_ready, (size, ino))
+        return self._schedule_of[0][0] if self._schedule_of else now + HOUSEKEEPING
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        if self._small_ready and not self._batching:
             self._batching = True
-            batch = [ino for _, ino in small[:BATCH_FILES]]
-            self._active.update(batch)
+            batch = [self._small_ready.popleft() for _ in range(min(BATCH_FILES, len(self._small_ready)))]
+            self._activate(batch)
             nursery.start_soon(self._upload_batch, batch)
-        for _, ino in sorted(large):
-            if self._large >= LARGE_AT_ONCE:
-                break
+        while self._large_ready and self._large < LARGE_AT_ONCE:
+            _, ino = heapq.heappop(self._large_ready)
             self._large += 1
-            self._active.add(ino)
+            self._activate([ino])
             nursery.start_soon(self._upload_large, ino)
-        return next_due - now
+
+    def _activate(self, inos: list[int]) -> None:
+        for ino in inos:
+            self._active.add(ino)
+            self._entries[ino].ready = False
 
     def _size_if_ready(self, ino: int, entry: _Entry, now: float) -> int | None:
         """The size of what is to be uploaded now. None: not yet (`entry.due` says when), or not at all (no entry any more)."""
@@ -251,16 +278,14 @@ class Uploads:
             if file.writing.appended_only:
                 at = min(at, file.writing.first + APPENDED_FOR)
             if at > now:
-                entry.due = at
                 entry.asked = False
+                self._schedule(ino, entry, at)
                 return None
         return row.size if file is None else file.size
 
-    def _entry(self, ino: int) -> _Entry:
-        entry = self._entries.get(ino)
-        if entry is None:
-            backoff = Backoff(base=1.0, cap=QUOTA_CAP, random=self._random)
-            entry = self._entries[ino] = _Entry(self._clock.monotonic() + self._delay, False, backoff)
+    def _add(self, ino: int, delay: float) -> _Entry:
+        entry = self._entries[ino] = _Entry(0.0, False, Backoff(base=1.0, cap=QUOTA_CAP, random=self._random))
+        self._schedule(ino, entry, self._clock.monotonic() + delay)
         return entry
 
     # ------------------------------------------------------------------------------------------------ one file's stages
@@ -327,9 +352,8 @@ class Uploads:
         file = self._files.get(ino)
         writing = None if file is None else file.writing
         if entry is not None and entry.passed_over is not None:
-            renewed = self._entry(ino)
+            renewed = self._add(ino, COMMIT_PATIENCE)
             renewed.asked, renewed.passed_over = True, entry.passed_over
-            renewed.due = self._clock.monotonic() + COMMIT_PATIENCE
         elif (entry is not None and entry.again) or (writing is not None and writing.asked):
             self.due(ino)
         elif writing is not None:
@@ -339,16 +363,13 @@ class Uploads:
     def _not_done(self, ino: int, error: Exception) -> None:
         """It stays a draft, and in the queue."""
         self._active.discard(ino)
-        entry = self._entry(ino)
+        entry = self._entries.get(ino) or self._add(ino, 0.0)
         entry.failed, entry.asked = True, True
         if isinstance(error, RemoteError):
             self._reachability.failed(error)
-        if isinstance(error, Transient):
-            entry.due = self._clock.monotonic() + entry.backoff.next(error.retry_after)
-        elif isinstance(error, Offline):
-            entry.due = self._clock.monotonic() + entry.backoff.next()
-        else:
-            entry.due = self._clock.monotonic() + entry.backoff.next()
+        delay = entry.backoff.next(error.retry_after if isinstance(error, Transient) else None)
+        self._schedule(ino, entry, self._clock.monotonic() + delay)
+        if not isinstance(error, Transient | Offline):
             with suppress(DiskFull):
                 self._store.set_error(ino, _said(error))
         self._wake.set()
@@ -393,8 +414,11 @@ class Uploads:
         """Many small files at once: those that fit into their manifests need no request, the others share objects."""
         try:
             batch = _Batch()
-            for ino in inos:
-                await self._add_to_batch(batch, ino)
+            taken, others = self._take_many(inos)
+            for ino, file, draft in taken:
+                await self._add_to_batch(batch, ino, file, draft)
+            for ino in others:
+                await self._take_into_batch(batch, ino)
             self._finish(batch.inline)
             for space, members in batch.packed.items():
                 await self._upload_packed(space, members)
@@ -402,19 +426,44 @@ class Uploads:
             self._batching = False
             self._wake.set()
 
-    async def _add_to_batch(self, batch: _Batch, ino: int) -> None:
+    def _take_many(self, inos: list[int]) -> tuple[list[tuple[int, File, Draft]], list[int]]:
+        """Hold and seal in one transaction what needs no more than that. The others are for `_take`."""
+        taken: list[tuple[int, File, Draft]] = []
+        others: list[int] = []
+        try:
+            with self._store.database.transaction():
+                for ino in inos:
+                    file = self._files.hold(ino)
+                    draft = file.seal_nowait() if not file.is_busy and len(file.layers) == 1 else None
+                    if draft is None or draft.complete or draft.id is None or draft.id in self._sending:
+                        self._files.unhold(file)
+                        others.append(ino)
+                    else:
+                        self._sending.add(draft.id)
+                        taken.append((ino, file, draft))
+        except CacheError:
+            for _, file, draft in taken:
+                file.unsealed()
+                self._give_back(file, draft)
+            return [], inos  # one by one, so that each is told what is wrong with it
+        return taken, others
+
+    async def _take_into_batch(self, batch: _Batch, ino: int) -> None:
         try:
             taken = await self._take(ino)
-            if taken is None:
-                self._done(ino)
-                return
-            file, draft = taken
-            try:
-                content = bytes(await file.read_sealed(draft, 0, draft.size))
-            except BaseException:
-                self._give_back(file, draft)
-                raise
         except (CacheError, OSError) as error:
+            self._not_done(ino, error)
+            return
+        if taken is None:
+            self._done(ino)
+        else:
+            await self._add_to_batch(batch, ino, *taken)
+
+    async def _add_to_batch(self, batch: _Batch, ino: int, file: File, draft: Draft) -> None:
+        try:
+            content = await read_all(file, draft)
+        except (CacheError, OSError) as error:
+            self._give_back(file, draft)
             self._not_done(ino, error)
             return
         one = _Small(ino, file, draft, content, hashlib.sha256(content).digest())

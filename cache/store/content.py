@@ -7,7 +7,7 @@ the chunk cache and the service are unknown here; so is which files are open.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cache.store.database import Database
@@ -43,6 +43,20 @@ class ContentRow:
     split: Split | None
     size: int
     nlink: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What opening a file needs to know."""
+
+    kind: str
+    size: int
+    manifest_id: bytes | None
+    manifest_size: int
+    sha256: bytes | None
+    inode_id: bytes
+    space: int
+    space_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +123,9 @@ class ContentStore:
         with self.database.transaction():
             self._execute("UPDATE inode SET size = ? WHERE ino = ?", (size, ino))
 
-    def seal(self, drafts: Sequence[int]) -> None:
+    def seal(self, draft: int) -> None:
         with self.database.transaction():
-            self._executemany("UPDATE draft SET sealed = 1 WHERE id = ?", [(draft,) for draft in drafts])
+            self._execute("UPDATE draft SET sealed = 1 WHERE id = ?", (draft,))
 
     def unseal(self, draft: int) -> None:
         """Its upload is off: writes may go on in it, and what was computed of it says nothing any more."""
@@ -191,6 +205,10 @@ class ContentStore:
         return [row[0] for row in rows]
 
     # -------------------------------------------------------------------------------------------------------- contents
+
+    def file(self, ino: int) -> FileRow | None:
+        row = self._execute(_FILE, (ino,)).fetchone()
+        return None if row is None else FileRow(*row)
 
     def content(self, ino: int) -> ContentRow | None:
         row = self._execute(
@@ -302,6 +320,10 @@ class ContentStore:
         return [row[0] for row in self._execute(_FILES_BENEATH.format(roots="SELECT ino FROM pin"))]
 
 
+_FILE = (
+    "SELECT i.kind, i.size, i.manifest_id, CASE WHEN i.manifest_id IS NULL THEN 0 ELSE i.manifest_size END, i.sha256, "
+    "d.id, d.space, s.id FROM inode i JOIN identity d ON d.ino = i.ino JOIN space s ON s.number = d.space WHERE i.ino = ?"
+)
 _FILES_BENEATH = (
     "WITH RECURSIVE beneath (ino) AS ({roots} UNION SELECT e.ino FROM entry e JOIN beneath ON e.parent = beneath.ino) "
     "SELECT i.ino FROM beneath JOIN inode i ON i.ino = beneath.ino WHERE i.kind = 'file' AND i.nlink > 0"
