@@ -380,7 +380,7 @@ class Drive:
             counters=self._counters(),
             listing=ListingProgress(*self._pending.listed_entries()),
             pins=self._pins.progress,
-            breakers=self._breakers(),
+            breaker=self._breaker(),
             problems=self._exchange.push.status.problems,
             failures=self._supervisor.failures(),
             quota=usage.quota,
@@ -388,8 +388,9 @@ class Drive:
             recovered=self._recovered.surfaced if self._recovered is not None else (),
         )
 
-    def _breakers(self) -> tuple[Breaker, ...]:
-        return tuple(Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped())
+    def _breaker(self) -> Breaker | None:
+        """The first, if more than one is in the way."""
+        return next((Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped()), None)
 
     def _queue(self) -> Queue:
         pending = self._pending.counts()

@@ -102,7 +102,7 @@ class DriveStatus:
     counters: Counters
     listing: ListingProgress
     pins: PinProgress
-    breakers: tuple[Breaker, ...]
+    breaker: Breaker | None
     failures: tuple[TaskFailure, ...]
     problems: tuple[str, ...]
     """Changes that the service refuses."""

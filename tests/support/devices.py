@@ -159,4 +159,5 @@ class Home:
             drive.subscribe(device.changes.extend)
             await nursery.start(drive.run)
             yield device
+            assert (await drive.fsck(repair=False)).problems == ()
             nursery.cancel_scope.cancel()
