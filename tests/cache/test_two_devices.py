@@ -19,17 +19,22 @@ from tests.support.devices import Home, log_in, register, until
 from tests.support.service import RunningService, start_service
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[RunningService]:
-    with start_service(tmp_path / "service") as service:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """One for all tests that do not harm it; each has an account of its own."""
+    with start_service(tmp_path_factory.mktemp("service") / "data") as service:
         yield service
+
+
+async def two_homes(url: str, folder: Path) -> tuple[Home, Home]:
+    email = await register(url)
+    logins = [await log_in(url, email, name) for name in ("desk", "laptop")]
+    return Home(folder / "desk", url, logins[0]), Home(folder / "laptop", url, logins[1])
 
 
 @pytest.fixture
 async def homes(service: RunningService, tmp_path: Path) -> tuple[Home, Home]:
-    await register(service.url)
-    logins = [await log_in(service.url, name) for name in ("desk", "laptop")]
-    return Home(tmp_path / "desk", service.url, logins[0]), Home(tmp_path / "laptop", service.url, logins[1])
+    return await two_homes(service.url, tmp_path)
 
 
 async def test_what_one_does_the_other_sees(homes: tuple[Home, Home]) -> None:
@@ -219,7 +224,9 @@ async def test_killed_in_the_middle_it_goes_on(homes: tuple[Home, Home]) -> None
         assert await desk.contents() == {"large": large, "renamed": b"small"}
 
 
-async def test_a_service_that_comes_back_is_used_again(homes: tuple[Home, Home], service: RunningService, tmp_path: Path) -> None:
+async def test_a_service_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    service = start_service(tmp_path / "service")
+    homes = await two_homes(service.url, tmp_path)
     async with homes[0].started() as desk, homes[1].started() as laptop:
         await desk.write("before", b"before" * 2000)
         await desk.sync()
@@ -273,11 +280,10 @@ async def test_paused_nothing_goes_up(homes: tuple[Home, Home]) -> None:
         await until(lambda: laptop.node("file"))
 
 
-async def test_a_full_account_is_said_and_room_is_used(service: RunningService, tmp_path: Path) -> None:
+async def test_a_full_account_is_said_and_room_is_used(tmp_path: Path) -> None:
     with start_service(tmp_path / "small service", quota=100_000) as small:
-        await register(small.url)
-        home = Home(tmp_path / "desk", small.url, await log_in(small.url, "desk"))
-        async with home.started() as desk:
+        homes = await two_homes(small.url, tmp_path)
+        async with homes[0].started() as desk:
             content = SystemRandomness().bytes(200_000)
             node = await desk.write("large", content)
             await until(lambda: desk.drive.status().queue.first and desk.drive.status().queue.first[0].error)

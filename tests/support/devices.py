@@ -21,7 +21,7 @@ from remote.endpoint import Endpoint
 from remote.http import HttpService
 from remote.protocol import DeviceLogin, Kind, Login, LoginRequest, RegisterRequest
 
-EMAIL, PASSWORD = "ada@example.org", "correct horse"
+PASSWORD = "correct horse"
 PATIENCE = 20.0
 """Seconds after which a condition that has not come true will not."""
 
@@ -39,13 +39,16 @@ class FixedToken:
         raise AssertionError("the service refused a fresh token")
 
 
-async def register(url: str) -> None:
-    await Accounts(Endpoint.parse(url)).register(RegisterRequest(email=EMAIL, password=PASSWORD))
+async def register(url: str) -> str:
+    """A new account; its address."""
+    email = f"{SystemRandomness().bytes(8).hex()}@example.org"
+    await Accounts(Endpoint.parse(url)).register(RegisterRequest(email=email, password=PASSWORD))
+    return email
 
 
-async def log_in(url: str, device: str) -> Login:
+async def log_in(url: str, email: str, device: str) -> Login:
     installation = SystemRandomness().bytes(16)
-    request = LoginRequest(email=EMAIL, password=PASSWORD, device=DeviceLogin(installation=installation, name=device))
+    request = LoginRequest(email=email, password=PASSWORD, device=DeviceLogin(installation=installation, name=device))
     return await Accounts(Endpoint.parse(url)).login(request)
 
 
