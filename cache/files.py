@@ -312,11 +312,11 @@ class File:
 
     def _writable(self) -> Draft:
         """The draft that takes writes; a new one on top if there is none."""
-        if self._layers and not self._layers[-1].sealed:
-            return self._layers[-1]
         if self.ino is None:
             self._files.fork(self)
         assert self.ino is not None
+        if self._layers and not self._layers[-1].sealed:
+            return self._layers[-1]
         draft = Draft(self._files.folder, self.ino, self._size, self._size)
         self._layers.append(draft)
         return draft

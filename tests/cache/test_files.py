@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import tempfile
 from functools import partial
@@ -13,15 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.drafts import SMALL, ZERO_RUN
-from cache.errors import CorruptData, FileTooLarge, NoEntry, NotAFile
+from cache.errors import CorruptData, DiskFull, FileTooLarge, NoEntry, NotAFile
 from cache.files import File
-from remote.manifest import Manifest
+from remote.manifest import Manifest, manifest_id
 from remote.protocol import Kind
 from tests.support.contents import Contents, until
 from tests.support.memory_service import MemoryService
 
 KIB, MIB = 1024, 2**20
-NEW = Manifest.from_inline(b"new").encode()
+OLD, NEW = Manifest.from_inline(b"old").encode(), Manifest.from_inline(b"new").encode()
+OLD_ID, NEW_ID = manifest_id(OLD), manifest_id(NEW)
 offsets = st.integers(0, 40).map(lambda n: n * 7 * KIB)
 lengths = st.one_of(st.integers(1, 100), st.integers(1, 25).map(lambda n: n * 9 * KIB - 1))
 steps = st.lists(
@@ -119,7 +122,7 @@ async def run_steps(home: Path, todo: list[tuple[str, int, int]]) -> None:
         assert await device.read(checked.ino) == checked.model
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
 def test_equals_a_bytearray(todo: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -298,3 +301,97 @@ async def test_handles_go_with_the_conflicted_copy(device: Contents) -> None:
         file.release()
         assert await device.read(copy) == b"mine too"
         assert await device.read(ino) == b"new"
+
+
+async def test_what_was_written_and_not_flushed_is_not_lost_to_the_services_content(device: Contents) -> None:
+    async with device.running(uploads=False):
+        ino = device.create("file")
+        with device.database.transaction():
+            device.store.put_manifests([(OLD_ID, OLD)])
+            device.tree.update_inode(ino, manifest_id=OLD_ID, manifest_size=3, size=3)
+        file = device.files.open(ino, writable=True)
+        await file.write(3, b" and mine")
+        with device.database.transaction():  # the merge saw no draft, so it took the service's content
+            device.store.put_manifests([(NEW_ID, NEW)])
+            device.tree.update_inode(ino, manifest_id=NEW_ID, manifest_size=3, size=3)
+        device.files.content_replaced(ino)
+        (copy,) = device.forks
+        assert file.ino == copy
+        file.release()
+        assert await device.read(ino) == b"new"
+        assert await device.read(copy) == b"old and mine"
+        row = device.tree.inode(copy)
+        assert row is not None
+        assert row.size == 12
+
+
+async def test_a_detached_file_is_readable_though_its_drafts_were_dropped(device: Contents) -> None:
+    async with device.running(uploads=False):
+        ino = device.create("file")
+        await device.write(ino, b"x" * 100_000)
+        file = device.files.open(ino, writable=True)
+        with device.database.transaction():
+            gone = device.store.drop_drafts(ino)
+            device.store.put_manifests([(NEW_ID, NEW)])
+            device.tree.update_inode(ino, manifest_id=NEW_ID, manifest_size=3, size=3)
+        device.files.content_replaced(ino)
+        device.files.acknowledged(ino, gone)
+        assert await file.read(99_999, 10) == b"x"
+        await file.write(100_000, b"y")
+        await file.flush()
+        file.release()
+        assert (await device.read(device.forks[0]))[99_999:] == b"xy"
+        assert await device.read(ino) == b"new"
+        assert device.store.draft_ids() == {int(path.name) for path in device.folder.path.iterdir()}
+
+
+class FullDisk:
+    """Lets writes to draft files fail for want of room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        self._pwrite = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self._write)
+
+    def _write(self, descriptor: int, data: bytes, offset: int) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._pwrite(descriptor, data, offset)
+
+
+@pytest.mark.parametrize("size", [1000, 200_000])
+async def test_a_full_disk_is_said_and_harms_nothing(device: Contents, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    disk = FullDisk(monkeypatch)
+    async with device.running(uploads=False):
+        file = new_file(device)
+        await file.write(0, b"a" * 150_000)
+        disk.full = True
+        with pytest.raises(DiskFull):
+            await file.write(150_000, b"b" * size)
+        assert file.size == 150_000
+        disk.full = False
+        await file.write(150_000, b"c" * size)
+        await file.flush()
+        file.release()
+        assert file.ino is not None
+        assert await device.read(file.ino) == b"a" * 150_000 + b"c" * size
+
+
+async def test_a_small_file_that_finds_the_disk_full_stays_in_memory(device: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise DiskFull("full")
+
+    async with device.running(uploads=False):
+        file = new_file(device)
+        await file.write(0, b"precious")
+        monkeypatch.setattr(device.store, "add_draft", full)
+        with pytest.raises(DiskFull):
+            await file.flush()
+        with pytest.raises(DiskFull):
+            file.release()
+        assert file.ino is not None
+        assert await file.read(0, 100) == b"precious"
+        monkeypatch.undo()
+        device.files.save_unsaved()
+        assert device.store.has_drafts(file.ino)
+        assert device.files.get(file.ino) is None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 import trio
+from trio.testing import MockClock
 
+from cache.files import File
 from tests.support.contents import Contents, until
 from tests.support.memory_service import MemoryService, unreachable
 
@@ -205,3 +208,85 @@ async def test_objects_that_the_service_lost_are_sent_again(tmp_path: Path) -> N
         device.uploads.objects_missing(ino, [lost])
         assert await device.push(ino) == manifest
         assert lost in service.objects
+
+
+class TestOpenFiles:
+    """When a file goes up that stays open. Tiny contents, which need no threads, so that the clock may jump."""
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Contents:
+        return Contents(tmp_path / "a", MemoryService(), upload_delay=0.5)
+
+    async def existing(self, device: Contents) -> tuple[int, File]:
+        ino = device.create("file")
+        await device.write(ino, b"begin")
+        await device.push(ino)
+        return ino, device.files.open(ino, writable=True)
+
+    async def test_after_ten_seconds_without_a_write(self, device: Contents, autojump_clock: MockClock) -> None:
+        async with device.running():
+            ino, file = await self.existing(device)
+            await file.write(0, b"B")
+            began = trio.current_time()
+            assert (await device.push(ino)).inline == b"Begin"
+            assert trio.current_time() - began >= 10
+            await file.write(1, b"E")
+            assert (await device.push(ino)).inline == b"BEgin"
+            file.release()
+
+    async def test_each_minute_if_it_is_only_appended_to(self, device: Contents, autojump_clock: MockClock) -> None:
+        async with device.running():
+            ino, file = await self.existing(device)
+            began = trio.current_time()
+            while not any(draft.complete for draft in device.store.drafts(ino)):
+                await file.write(file.size, b"+")
+                await trio.sleep(1)
+            assert 60 <= trio.current_time() - began < 120
+            file.release()
+
+    async def test_not_while_it_is_written_here_and_there(self, device: Contents, autojump_clock: MockClock) -> None:
+        async with device.running():
+            ino, file = await self.existing(device)
+            began = trio.current_time()
+            while trio.current_time() - began < 100:
+                await file.write(0, b"x")
+                await trio.sleep(1)
+            assert not any(draft.sealed for draft in device.store.drafts(ino))
+            file.release()
+
+    async def test_after_fsync(self, device: Contents, autojump_clock: MockClock) -> None:
+        async with device.running():
+            ino = device.create("file")
+            file = device.files.open(ino, writable=True)
+            await file.write(0, b"new")
+            await trio.sleep(200)
+            assert device.store.drafts(ino) == []  # a new file is nobody's business before its first close or fsync
+            await file.fsync()
+            assert (await device.push(ino)).inline == b"new"
+            file.release()
+
+    async def test_a_file_that_is_closed_often_is_one_version(
+        self, device: Contents, autojump_clock: MockClock
+    ) -> None:
+        async with device.running():
+            ino = device.create("file")
+            for number in range(10):
+                await device.write(ino, b"%d" % number)
+            await device.push(ino)
+            assert device.store.drafts(ino) == []
+            assert await device.read(ino) == b"9"
+
+
+async def test_what_is_appended_while_the_push_waits_goes_up_in_the_end(tmp_path: Path) -> None:
+    device = Contents(tmp_path / "a", MemoryService())
+    async with device.running():
+        ino = device.create("file")
+        await device.write(ino, b"one")
+        await device.wait_complete(ino)
+        await device.write(ino, b"two", 3)  # nobody commits the first one
+        await until(lambda: [draft.complete for draft in device.store.drafts(ino)] == [True] and file_is(device, ino, 6))
+        assert (await device.push(ino)).inline == b"onetwo"
+
+
+def file_is(device: Contents, ino: int, size: int) -> bool:
+    return device.store.drafts(ino)[0].size == size
