@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import signal
 import sys
 from pathlib import Path
@@ -39,7 +40,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument("--check", action="store_true", help="do it all unattended; exit with 0 only if everything held")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     if not Path("/dev/fuse").exists():
         print("scripts/demo: this kernel offers no FUSE (/dev/fuse is missing), so nothing can be mounted", file=sys.stderr)
         return 1
@@ -63,6 +65,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def play() -> None:
     """Until Ctrl-C."""
     with contextlib.ExitStack() as stack:
+        _be_alone(stack)
         service = Service(DEMO / "service")
         stack.callback(service.stop)
         device = Device(service, "demo", DEMO / "home", DEMO / "Aloft")
@@ -77,6 +80,15 @@ def play() -> None:
         print("\nUploading what is not on the service yet, then unmounting (Ctrl-C again: without waiting)")
         with contextlib.suppress(KeyboardInterrupt):
             device.umount()
+
+
+def _be_alone(stack: contextlib.ExitStack) -> None:
+    """One demo at a time: a second one would take the folder away from the first."""
+    lock = stack.enter_context((DEMO / "lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Failed("another scripts/demo is running in this checkout") from None
 
 
 def _enter(device: Device) -> None:

@@ -53,9 +53,19 @@ class Service:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._end_left_over()
         self._process, self.url = self._start(self._last_port())
         (folder / "port").write_text(self.url.rpartition(":")[2])
+        (folder / "pid").write_text(str(self._process.pid))
         self.password = self._read_password()
+
+    def _end_left_over(self) -> None:
+        """The service of a demo that was killed goes on by itself: it is in the way of this one."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pid = int((self._folder / "pid").read_text())
+            if os.fsencode(self._folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
+                wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the service of before ends", STOP_SECONDS)
 
     def _last_port(self) -> str:
         with contextlib.suppress(FileNotFoundError):
@@ -77,9 +87,9 @@ class Service:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
             )
         assert process.stdout is not None
-        first = process.stdout.readline()
-        if first:
-            return process, str(json.loads(first)["url"])
+        url = json.loads(process.stdout.readline() or "{}").get("url")
+        if url is not None:
+            return process, str(url)
         stop_process(process)
         if port != "0":
             return self._start("0")
