@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from cache.clock import Clock
 from cache.groups import GroupPlan, keeps_name, plan_groups
-from cache.guards import Breaker, Direction, is_mass_deletion
+from cache.guards import Breaker, Direction
 from cache.merge import Content, Key
 from cache.store.content import ContentStore
 from cache.store.sides import CompleteContent, LocalChanges
@@ -72,13 +73,11 @@ class Held:
 
 
 class CommitBuilder:
-    """`monotonic` returns seconds."""
-
-    def __init__(self, store: SyncStore, tree: TreeStore, contents: ContentStore, monotonic: Callable[[], float]) -> None:
+    def __init__(self, store: SyncStore, tree: TreeStore, contents: ContentStore, clock: Clock) -> None:
         self._store = store
         self._tree = tree
         self._contents = contents
-        self._monotonic = monotonic
+        self._clock = clock
         self._entries_after: dict[int, Key] = {}
         self._inodes_after: dict[int, int] = {}
 
@@ -88,12 +87,12 @@ class CommitBuilder:
             self._tree, self._contents, space.root, held.names.keys(), self._deletions_not_admitted(space.number)
         )
         commit = Commit()
-        deadline = self._monotonic() + SECONDS_MAX
+        deadline = self._clock.monotonic() + SECONDS_MAX
         rows = _Rows(self._tree, self._contents, changes)
 
         def is_full() -> bool:
             full = len(commit.groups) >= groups_max or commit.size >= BYTES_MAX
-            if not full and self._monotonic() > deadline:
+            if not full and self._clock.monotonic() > deadline:
                 commit.unfinished = full = True
             return full
 
@@ -110,14 +109,11 @@ class CommitBuilder:
         return commit
 
     def breaker(self, space: int) -> Breaker:
-        return Breaker(self._store.database, space, Direction.PUSH)
+        return Breaker(self._store.database, space, Direction.PUSH, self._clock)
 
     def _deletions_not_admitted(self, space: int) -> frozenset[int]:
-        breaker = self.breaker(space)
         gone = self._store.files_to_disappear(space)
-        if not is_mass_deletion(len(gone), 0) and breaker.tripped() is None:
-            return frozenset()
-        return breaker.admit(gone, self._store.count_files(space))
+        return self.breaker(space).admit(gone, lambda: self._store.count_files(space))
 
     def _seeds(self, space: int, is_full: Callable[[], bool]) -> Iterator[Key]:
         """Names to look at, going round: each call goes on where the last one had no time to."""

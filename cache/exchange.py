@@ -46,8 +46,8 @@ class Exchange:
         random = randomness.float
         self.store = store = SyncStore(database, tree)
         rows = MergeStore(database, tree, contents, clock, randomness)
-        builder = CommitBuilder(store, tree, contents, clock.monotonic)
-        self.merger = merger = Merger(store, rows, connection, files, copy_names, told)
+        builder = CommitBuilder(store, tree, contents, clock)
+        self.merger = merger = Merger(store, rows, connection, files, clock, copy_names, told)
         self.pull = Pull(service, tree, contents, store, rows, merger, connection, clock, random, told)
         self.push = Push(service, tree, contents, store, builder, merger, connection, files, uploads, random)
         self.deletions = Deletions(store, tree, builder, merger, clock, copy_names, told, self.push.wake)

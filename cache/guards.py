@@ -6,18 +6,20 @@ changes nothing. Knows nothing of the network.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+from cache.clock import Clock
 from cache.merge import Key, Side
 from remote.protocol import Kind
 
 FILES_MAX = 500
-"""So many files may always disappear at once."""
+"""So many files may always disappear within an hour."""
 SHARE_MAX = 5
 """Beyond that, not more than one of so many."""
+WINDOW_MINUTES = 60
 
 
 class Contradiction(Exception):
@@ -90,51 +92,89 @@ class Tripped:
     of: int
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    shown: frozenset[int] = frozenset()
+    confirmed: frozenset[int] = frozenset()
+    of: int = 0
+    passed: Mapping[int, int] = field(default_factory=dict)
+    """Files that disappeared without being confirmed, by the minute in which they did."""
+
+
 class Breaker:
     """Stops deletions in bulk of one space and direction until the person says what is to be done.
 
-    A confirmation is good for the files that were shown, and no others: what is deleted later counts anew.
+    What disappeared within the last hour counts too, so that many small portions are stopped like a large one. A
+    confirmation is good for the files that were shown, and no others: what is deleted later counts anew.
     """
 
-    def __init__(self, values: Values, space: int, direction: Direction) -> None:
+    def __init__(self, values: Values, space: int, direction: Direction, clock: Clock) -> None:
         self._values = values
         self._direction = direction
+        self._clock = clock
         self._key = f"breaker {direction} {space}"
 
-    def admit(self, files: Collection[int], of: int) -> frozenset[int]:
-        """Which of the files that are about to disappear may not. Empty: go on."""
-        shown, confirmed, _ = self._state()
-        unconfirmed = frozenset(files) - confirmed
-        if shown:
-            shown &= unconfirmed
-        if not shown and is_mass_deletion(len(unconfirmed), of):
-            shown = unconfirmed
-        self._keep(shown, confirmed & frozenset(files), of)
+    def admit(self, files: Collection[int], count_files: Callable[[], int]) -> frozenset[int]:
+        """Which of the files that are about to disappear may not. Empty: go on.
+
+        `count_files`: how many files there are, these included; asked only if it matters.
+        """
+        state = self._state()
+        if not files and state == _State():
+            return frozenset()
+        recent = sum(state.passed.values())
+        unconfirmed = frozenset(files) - state.confirmed
+        shown, of = state.shown & unconfirmed, state.of
+        if not shown and len(unconfirmed) + recent > FILES_MAX:
+            of = count_files() + recent
+            if is_mass_deletion(len(unconfirmed) + recent, of):
+                shown = unconfirmed
+        self._keep(replace(state, shown=shown, confirmed=state.confirmed & frozenset(files), of=of))
         return unconfirmed if shown else frozenset()
 
+    def passed(self, files: Collection[int]) -> None:
+        """These files disappeared, as was admitted."""
+        state = self._state()
+        count = len(frozenset(files) - state.confirmed)
+        if count:
+            minute = self._minute()
+            self._keep(replace(state, passed={**state.passed, minute: state.passed.get(minute, 0) + count}))
+
     def tripped(self) -> Tripped | None:
-        shown, _, of = self._state()
-        return Tripped(self._direction, len(shown), of) if shown else None
+        state = self._state()
+        return Tripped(self._direction, len(state.shown), state.of) if state.shown else None
 
     def shown(self) -> frozenset[int]:
-        return self._state()[0]
+        return self._state().shown
 
     def confirm(self) -> int:
         """Let the files that were shown disappear; how many they are."""
-        shown, confirmed, of = self._state()
-        self._keep(frozenset(), confirmed | shown, of)
-        return len(shown)
+        state = self._state()
+        if state.shown:
+            self._keep(replace(state, shown=frozenset(), confirmed=state.confirmed | state.shown, passed={}))
+        return len(state.shown)
 
     def reset(self) -> None:
-        self._keep(frozenset(), frozenset(), 0)
+        self._keep(_State())
 
-    def _state(self) -> tuple[frozenset[int], frozenset[int], int]:
+    def _minute(self) -> int:
+        return self._clock.wall_ns() // 60_000_000_000
+
+    def _state(self) -> _State:
         kept = self._values.meta(self._key)
         if not isinstance(kept, dict):
-            return frozenset(), frozenset(), 0
-        return frozenset(kept["shown"]), frozenset(kept["confirmed"]), kept["of"]
+            return _State()
+        now = self._minute()
+        passed = {int(minute): count for minute, count in kept["passed"].items() if abs(now - int(minute)) <= WINDOW_MINUTES}
+        return _State(frozenset(kept["shown"]), frozenset(kept["confirmed"]), kept["of"], passed)
 
-    def _keep(self, shown: frozenset[int], confirmed: frozenset[int], of: int) -> None:
-        new = {"shown": sorted(shown), "confirmed": sorted(confirmed), "of": of} if shown or confirmed else None
-        if new != self._values.meta(self._key):
-            self._values.set_meta(self._key, new)
+    def _keep(self, state: _State) -> None:
+        if state != self._state():
+            empty = not (state.shown or state.confirmed or state.passed)
+            kept = {
+                "shown": sorted(state.shown),
+                "confirmed": sorted(state.confirmed),
+                "of": state.of,
+                "passed": dict(state.passed),
+            }
+            self._values.set_meta(self._key, None if empty else kept)

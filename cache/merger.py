@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from cache.clock import Clock
 from cache.connection import Connection
 from cache.copynames import CopyNames
-from cache.guards import Breaker, Contradiction, Direction, is_mass_deletion
+from cache.guards import Breaker, Contradiction, Direction
 from cache.merge import MergeImpossible
 from cache.model import Change
 from cache.signal import Signal
@@ -40,6 +41,7 @@ class Merger:
         rows: MergeStore,
         connection: Connection,
         files: OpenFiles,
+        clock: Clock,
         copy_names: Callable[[], CopyNames],
         told: Callable[[list[Change]], None],
     ) -> None:
@@ -47,8 +49,11 @@ class Merger:
         self._rows = rows
         self._connection = connection
         self._files = files
+        self._clock = clock
         self._copy_names = copy_names
         self._told = told
+        self.before_merge: Callable[[], None] = lambda: None
+        """Brings what open files hold into the replica, since a merge would take an edited file for an untouched one."""
         self.on_merged: Callable[[], None] = lambda: None
         self.merged = Signal()
         """Something was merged, or a listing went on."""
@@ -66,7 +71,7 @@ class Merger:
         return self._store.space(space).snapshot >= revision and not self._store.has_staged(space)
 
     def breaker(self, space: int) -> Breaker:
-        return Breaker(self._store.database, space, Direction.APPLY)
+        return Breaker(self._store.database, space, Direction.APPLY, self._clock)
 
     def keep_files(self, space: int) -> int:
         """The person wants to keep the files whose deletion the breaker stopped; they go to the service again. Their number."""
@@ -84,20 +89,15 @@ class Merger:
         return space.listing or not space.listed or self._store.has_staged(space.number)
 
     def _merge_guarded(self, space: SpaceRow) -> None:
+        self.before_merge()
         if space.listing:
             self._rows.finish_listing(space.number)
         self._rows.drop_known(space.number)
-        if not self._held_back(space.number):
+        vanishing = [ino for ino in self._store.files_to_vanish(space.number) if not self._rows.service.names(ino)]
+        breaker = self.breaker(space.number)
+        if not breaker.admit(vanishing, lambda: self._store.count_files(space.number)):
             self._merge(space, frozenset())
-
-    def _held_back(self, space: int) -> bool:
-        breaker = self.breaker(space)
-        losing = self._store.files_to_vanish(space)
-        total = self._store.count_files(space)
-        if not is_mass_deletion(len(losing), total) and breaker.tripped() is None:
-            return False
-        vanishing = [ino for ino in losing if not self._rows.service.names(ino)]
-        return bool(breaker.admit(vanishing, total))
+            breaker.passed([ino for ino in vanishing if not self._rows.local.names(ino)])
 
     def _merge(self, space: SpaceRow, keep: frozenset[int]) -> None:
         names = self._copy_names()

@@ -30,6 +30,7 @@ from remote.protocol import (
     GroupOutcome,
     InodeChange,
     InodeRevisions,
+    Kind,
     WantedManifest,
 )
 from remote.retry import Backoff
@@ -147,7 +148,7 @@ class Push:
             self._settle(commit.settled)
             if not commit.groups:
                 fetched = await self._fetch_manifests(space, commit)
-                return fetched or commit.unfinished
+                return fetched or commit.unfinished or bool(commit.settled)
             outstanding = self._keep(space, commit)
         await trio.to_thread.run_sync(self._store.database.make_durable)
         await self._send(space, outstanding)
@@ -214,12 +215,14 @@ class Push:
         """Record an answer in one transaction; after it, tell open files and uploads. Whether anything was accepted."""
         gone: list[tuple[int, list[int]]] = []
         missing: list[tuple[int, frozenset[bytes]]] = []
+        removed: list[int] = []
         accepted = 0
         with self._store.database.transaction():
             highest = 0
             for group, outcome in zip(groups, answer.outcomes, strict=True):
                 if outcome.result == "ok":
                     highest = max(highest, self._acknowledge(group, outcome, gone))
+                    removed += [self._ino(id_) for id_ in group.last]
                     accepted += 1
                 elif outcome.result == "missing":
                     missing += self._contents_missing(group, frozenset(outcome.objects))
@@ -228,12 +231,17 @@ class Push:
                 else:
                     self._hold(group, outcome.detail or outcome.result)
             self._store.close_commit(space.number, highest)
+            self._builder.breaker(space.number).passed([ino for ino in removed if self._is_gone_file(ino)])
         self._groups += accepted
         for ino, drafts in gone:
             self._files.acknowledged(ino, drafts)
         for ino, objects in missing:
             self._uploads.objects_missing(ino, objects)
         return accepted > 0
+
+    def _is_gone_file(self, ino: int) -> bool:
+        row = self._tree.inode(ino)
+        return row is not None and row.kind is not Kind.DIRECTORY and not self._tree.base_names(ino)
 
     def _acknowledge(self, group: Group, outcome: GroupOutcome, gone: list[tuple[int, list[int]]]) -> int:
         for change, revisions in zip(group.inodes, outcome.inodes, strict=True):

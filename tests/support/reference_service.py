@@ -90,6 +90,24 @@ class _Conflict(Exception):
         self.kind = kind
 
 
+class Overlay:
+    """The entries as a group would leave them."""
+
+    def __init__(self, service: ReferenceService, changes: Mapping[Key, Id | None]) -> None:
+        self.service = service
+        self.changes = changes
+
+    def names(self, ino: Id) -> set[Key]:
+        stay = {key for key in self.service.names(ino) if key not in self.changes}
+        return stay | {key for key, new in self.changes.items() if new == ino}
+
+    def has_child(self, folder: Id) -> bool:
+        changed = any(key[0] == folder and new is not None for key, new in self.changes.items())
+        return changed or any(
+            key[0] == folder and ino is not None and key not in self.changes for key, (ino, _) in self.service.entries.items()
+        )
+
+
 class ReferenceService:
     def __init__(self, root: Id, watch: Watch | None = None) -> None:
         self.root = root
@@ -100,6 +118,7 @@ class ReferenceService:
         self.horizon = 0
         self.last: dict[Id, tuple[int, list[Outcome]]] = {}
         self.contents: dict[Id, list[Any]] = {}  # every content that an inode ever had
+        self.named: dict[Id, set[Key]] = {}  # the names of each inode, kept beside `entries`
 
     # ------------------------------------------------------------------------------------------------------ commit
 
@@ -141,15 +160,13 @@ class ReferenceService:
                 return False
         return True
 
-    def check_entries(self, group: PlainGroup) -> tuple[dict[Key, Id | None], set[Id]]:
-        overlay = {key: ino for key, (ino, _) in self.entries.items()}
+    def check_entries(self, group: PlainGroup) -> tuple[Overlay, set[Id]]:
         touched: set[Id] = set()
         for key, (base, new) in group.entries.items():
             if self.holder(key) != base:
                 raise _Conflict(ConflictKind.ENTRY)
-            overlay[key] = new
             touched |= {ino for ino in (base, new) if ino is not None}
-        return overlay, touched
+        return Overlay(self, {key: new for key, (_, new) in group.entries.items()}), touched
 
     def check_rows(self, group: PlainGroup) -> None:
         for ino, change in group.inodes.items():
@@ -163,47 +180,45 @@ class ReferenceService:
                 if change.content is not NOT_SENT and change.content != row.content and change.base != row.content_rev:
                     raise _Conflict(ConflictKind.CONTENT)
 
-    def check_names(self, group: PlainGroup, overlay: Mapping[Key, Id | None], touched: set[Id]) -> None:
-        names = names_of(overlay)
+    def check_names(self, group: PlainGroup, overlay: Overlay, touched: set[Id]) -> None:
         for ino in touched | group.inodes.keys():
-            kind = self.kind(ino, group)
+            kind, names = self.kind(ino, group), overlay.names(ino)
             if kind is None:
                 raise _Conflict(ConflictKind.UNKNOWN)
             if ino == self.root:
                 continue
-            if names.get(ino):
-                if kind is Kind.DIRECTORY and len(names[ino]) > 1:
+            if names:
+                if kind is Kind.DIRECTORY and len(names) > 1:
                     raise _Conflict(ConflictKind.TWO_NAMES)
             elif ino in group.inodes:
                 raise _Conflict(ConflictKind.TRASHED)
             elif kind is Kind.DIRECTORY:
-                if any(key[0] == ino and child is not None for key, child in overlay.items()):
+                if overlay.has_child(ino):
                     raise _Conflict(ConflictKind.NOT_EMPTY)
             elif ino not in group.last:
                 raise _Conflict(ConflictKind.LAST_NAME)
             elif self.rows[ino].content_rev > group.seen.get(ino, -1):
                 raise _Conflict(ConflictKind.EDITED)
 
-    def check_parents(self, group: PlainGroup, overlay: Mapping[Key, Id | None]) -> None:
-        names = names_of(overlay)
+    def check_parents(self, group: PlainGroup, overlay: Overlay) -> None:
         for (parent, _), (_, new) in group.entries.items():
             if new is None:
                 continue
             walked: set[Id] = set()
             while parent != self.root:
-                if self.kind(parent, group) is not Kind.DIRECTORY or not names.get(parent):
+                if self.kind(parent, group) is not Kind.DIRECTORY or not overlay.names(parent):
                     raise _Conflict(ConflictKind.NO_PARENT)
                 if parent == new or parent in walked:
                     raise _Conflict(ConflictKind.CYCLE)
                 walked.add(parent)
-                parent = min(names[parent], key=repr)[0]
+                parent = min(overlay.names(parent), key=repr)[0]
 
     def write(self, device: Id, group: PlainGroup, touched: set[Id]) -> None:
         named_before = {ino for ino in touched | group.inodes.keys() if self.names(ino)}
         known_before = set(self.rows)
         self.revision += 1
         for key, (_, new) in group.entries.items():
-            self.entries[key] = (new, self.revision)
+            self.put(key, new)
         for ino, change in group.inodes.items():
             self.write_row(device, ino, change, ino in named_before)
         for ino in touched & known_before:
@@ -260,7 +275,15 @@ class ReferenceService:
         return self.entries.get(key, (None, 0))[0]
 
     def names(self, ino: Id) -> set[Key]:
-        return {key for key, (holder, _) in self.entries.items() if holder == ino}
+        return self.named.get(ino, set())
+
+    def put(self, key: Key, ino: Id | None) -> None:
+        old = self.holder(key)
+        if old is not None:
+            self.named[old].discard(key)
+        if ino is not None:
+            self.named.setdefault(ino, set()).add(key)
+        self.entries[key] = (ino, self.revision)
 
     def kind(self, ino: Id, group: PlainGroup) -> Kind | None:
         if ino in self.rows:

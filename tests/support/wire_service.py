@@ -1,0 +1,268 @@
+"""The reference service behind the client's own interface: what a device sees of it, with a link that a test can break."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from cache.signal import Signal
+from remote.api import ResetRequired, StaleCommit, Unreachable
+from remote.manifest import decode_manifest, manifest_id
+from remote.protocol import (
+    AccountInfo,
+    Attributes,
+    ChangesPage,
+    CommitAnswer,
+    CommitRequest,
+    Content,
+    DeviceList,
+    DownloadPlan,
+    EntryState,
+    Group,
+    GroupOutcome,
+    InodeRevisions,
+    InodeState,
+    Link,
+    ManifestsAnswer,
+    ObjectToUpload,
+    SpaceChanges,
+    UploadPlan,
+    WantedManifest,
+)
+from tests.support.reference_service import NOT_SENT, Outcome, PlainGroup, ReferenceService, Row, RowChange
+
+SPACE = bytes(range(16))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A content as the service holds it."""
+
+    manifest: bytes
+    sha256: bytes | None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Held):
+            return False
+        return self.manifest == other.manifest or (self.sha256 is not None and self.sha256 == other.sha256)
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+class WireService:
+    """One service for several `Link`s."""
+
+    def __init__(self) -> None:
+        self.tree = ReferenceService(SPACE)
+        self.tree.rows[SPACE].attributes = {"mode": 0o755, "uid": None, "gid": None, "mtime_ns": 0}
+        self.epoch = "epoch"
+        self.shapes: dict[bytes, tuple[str | None, int | None]] = {}
+        self.manifests: dict[bytes, bytes] = {}
+        self.news = Signal()
+        self.outcomes: dict[bytes, GroupOutcome] = {}
+        """Inode id -> what a group that sends this inode's row is answered, whatever the tree says."""
+
+    def link(self, device: str) -> DeviceLink:
+        return DeviceLink(self, device)
+
+    def commit(self, device: str, request: CommitRequest) -> CommitAnswer:
+        forced = [self._forced(group) for group in request.groups]
+        if any(forced):
+            groups = [group for group, answer in zip(request.groups, forced, strict=True) if answer is None]
+            outcomes = iter(
+                [self._outcome(g, o) for g, o in zip(groups, self._apply(device, request.number, groups), strict=True)]
+            )
+            answers = [answer or next(outcomes) for answer in forced]
+        else:
+            applied = self._apply(device, request.number, request.groups)
+            answers = [self._outcome(group, outcome) for group, outcome in zip(request.groups, applied, strict=True)]
+        self.news.notify()
+        return CommitAnswer(epoch=self.epoch, number=request.number, revision=self.tree.revision, outcomes=answers)
+
+    def _apply(self, device: str, number: int, groups: Sequence[Group]) -> list[Outcome]:
+        for group in groups:
+            for change in group.inodes:
+                if change.full is not None:
+                    self.shapes[change.id] = (change.full.target, change.full.device_number)
+                if change.content is not None:
+                    self.manifests[manifest_id(change.content.manifest)] = change.content.manifest
+        outcomes = self.tree.commit(device, number, [plain_group(group, self.tree) for group in groups])
+        if outcomes is None:
+            raise StaleCommit("an old number")
+        return outcomes
+
+    def _forced(self, group: Group) -> GroupOutcome | None:
+        return next((self.outcomes[change.id] for change in group.inodes if change.id in self.outcomes), None)
+
+    def _outcome(self, group: Group, outcome: Outcome) -> GroupOutcome:
+        if not outcome.ok:
+            return GroupOutcome(result="conflict", conflict=outcome.conflict)
+        return GroupOutcome(
+            result="ok",
+            entries=[outcome.entries[entry.parent, entry.name] for entry in group.entries],
+            inodes=[
+                InodeRevisions(rev=outcome.inodes[change.id][0], content_rev=outcome.inodes[change.id][1])
+                for change in group.inodes
+            ],
+        )
+
+    def page(self, cursor: str, limit: int) -> ChangesPage:
+        """Rows after a cursor in the order of their revisions, whole revisions at a time."""
+        tree = self.tree
+        after, start = (0, tree.revision) if cursor == "" else (int(cursor.split()[0]), int(cursor.split()[1]))
+        full = cursor == "" or start > 0
+        if cursor and not full and after < tree.horizon:
+            raise ResetRequired("the cursor is too old")
+        rows: list[tuple[int, EntryState | InodeState]] = [
+            (rev, EntryState(parent=key[0], name=key[1], inode=ino, rev=rev))  # type: ignore[arg-type]
+            for key, (ino, rev) in tree.entries.items()
+            if rev > after and not (full and ino is None and rev <= start)
+        ]
+        rows += [
+            (row.rev, self._state(ino, row))
+            for ino, row in tree.rows.items()
+            if row.rev > after or (cursor == "" and ino == SPACE)
+        ]
+        revisions = sorted({rev for rev, _ in rows})
+        taken: set[int] = set()
+        for rev in revisions:
+            if taken and sum(1 for other, _ in rows if other in taken) >= limit:
+                break
+            taken.add(rev)
+        more = len(taken) < len(revisions)
+        sent = [row for rev, row in rows if rev in taken]
+        at = max(taken) if more else tree.revision
+        changes = SpaceChanges(
+            space=SPACE,
+            revision=tree.revision,
+            has_more=more,
+            full=full,
+            inodes=[row for row in sent if isinstance(row, InodeState)],
+            entries=[row for row in sent if isinstance(row, EntryState)],
+            total_entries=len(tree.entries) if full else None,
+        )
+        return ChangesPage(epoch=self.epoch, cursor=f"{at} {start if more and full else 0}", has_more=more, spaces=[changes])
+
+    def _state(self, ino: Any, row: Row) -> InodeState:
+        target, device_number = self.shapes.get(ino, (None, None))
+        content = None
+        if row.content is not None:
+            manifest = row.content.manifest
+            size = decode_manifest(manifest).size
+            content = Content(manifest_id=manifest_id(manifest), size=size, sha256=row.content.sha256, manifest=manifest)
+        return InodeState(
+            id=ino,
+            rev=row.rev,
+            kind=row.kind,
+            attributes=unflattened(row.attributes),
+            target=target,
+            device_number=device_number,
+            content=content,
+            content_rev=row.content_rev,
+        )
+
+
+@dataclass
+class DeviceLink:
+    """`remote.api.Service` as one device sees it."""
+
+    service: WireService
+    device: str
+    down: bool = False
+    answers_to_lose: int = 0
+    """So many commits are applied, and their answers lost."""
+    page_limit: int | None = None
+    bodies: list[bytes] = field(default_factory=list)
+    polls: int = 0
+
+    def set_down(self, down: bool) -> None:
+        self.down = down
+        self.service.news.notify()
+
+    async def _begin(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise Unreachable("the cable is out")
+
+    async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
+        await self._begin()
+        self.bodies.append(body)
+        answer = self.service.commit(self.device, CommitRequest.model_validate_json(body))
+        await trio.lowlevel.checkpoint()
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
+            raise Unreachable("the answer was lost")
+        return answer
+
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+        await self._begin()
+        self.polls += 1
+        page = self.service.page(cursor, self.page_limit or limit)
+        if wait_seconds and not any(changes.inodes or changes.entries for changes in page.spaces):
+            revision = self.service.tree.revision
+            with trio.move_on_after(wait_seconds):
+                await self.service.news.wait_for(lambda: self.down or self.service.tree.revision != revision)
+            await self._begin()
+            page = self.service.page(cursor, self.page_limit or limit)
+        return page
+
+    async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer:
+        await self._begin()
+        return ManifestsAnswer(manifests=[self.service.manifests.get(one.manifest_id) for one in wanted])
+
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
+        raise NotImplementedError
+
+    async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan:
+        raise NotImplementedError
+
+    async def put_object(self, link: Link, body: bytes) -> None:
+        raise NotImplementedError
+
+    async def get_object(self, link: Link, length: int) -> bytearray:
+        raise NotImplementedError
+
+    async def account(self) -> AccountInfo:
+        raise NotImplementedError
+
+    async def devices(self) -> DeviceList:
+        raise NotImplementedError
+
+    async def remove_device(self, device: bytes) -> None:
+        raise NotImplementedError
+
+
+def flattened(attributes: Attributes) -> dict[str, Any]:
+    """The fields that are set, one by one, so that each extended attribute is a field."""
+    fields = {name: getattr(attributes, name) for name in attributes.model_fields_set if name != "xattrs"}
+    return {**fields, **{f"xattr {name}": value for name, value in attributes.xattrs.items()}}
+
+
+def unflattened(fields: dict[str, Any]) -> Attributes:
+    plain = {name: value for name, value in fields.items() if not name.startswith("xattr ")}
+    xattrs = {name.removeprefix("xattr "): value for name, value in fields.items() if name.startswith("xattr ") and value}
+    return Attributes(**plain, xattrs=xattrs)
+
+
+def plain_group(group: Group, tree: ReferenceService) -> PlainGroup:
+    plain = PlainGroup(
+        {(entry.parent, entry.name): (entry.base, entry.inode) for entry in group.entries},
+        {},
+        {seen.inode: seen.content_rev for seen in group.seen},
+        set(group.last),
+    )
+    for change in group.inodes:
+        kind = change.full.kind if change.full is not None else tree.rows[change.id].kind if change.id in tree.rows else None
+        content = NOT_SENT if change.content is None else Held(change.content.manifest, change.content.sha256)
+        plain.inodes[change.id] = RowChange(
+            kind,  # type: ignore[arg-type]
+            flattened(change.attributes),
+            content,
+            change.full is not None,
+            change.content.base if change.content is not None else 0,
+        )
+    return plain
