@@ -65,6 +65,7 @@ CREATE TABLE inode (
     rev INTEGER NOT NULL DEFAULT 0,
     content_rev INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX inode_nameless ON inode (ino) WHERE nlink = 0;
 CREATE INDEX inode_by_sha256 ON inode (sha256) WHERE sha256 IS NOT NULL;  -- equal content reuses a manifest
 
 -- Shadow of an inode: the base of its attributes and content. known = 0: the service does not have it (the other columns
@@ -145,6 +146,7 @@ CREATE TABLE draft (
     error TEXT                           -- why the upload does not go on, for `aloft status`
 );
 CREATE INDEX draft_by_ino ON draft (ino);
+CREATE INDEX draft_error ON draft (ino) WHERE error IS NOT NULL;
 CREATE INDEX draft_complete ON draft (ino) WHERE complete = 1;
 
 CREATE TABLE manifest (

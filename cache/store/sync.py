@@ -170,8 +170,7 @@ class SyncStore:
         """The answer is recorded: nothing is outstanding any more."""
         with self.database.transaction():
             self._execute(
-                "DELETE FROM outstanding_content WHERE ino IN (SELECT o.ino FROM outstanding_content o "
-                "JOIN identity d ON d.ino = o.ino WHERE d.space = ?)",
+                "DELETE FROM outstanding_content AS o WHERE (SELECT d.space FROM identity d WHERE d.ino = o.ino) = ?",
                 (space,),
             )
             self._execute(

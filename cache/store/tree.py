@@ -360,7 +360,7 @@ class TreeStore:
     def dirty_entries(self, space: int) -> list[DirtyEntry]:
         """Names of a space that this device changed."""
         rows = self._execute(
-            "SELECT b.parent, b.name, b.ino, e.ino, b.rev FROM entry_base b JOIN identity p ON p.ino = b.parent "
+            "SELECT b.parent, b.name, b.ino, e.ino, b.rev FROM entry_base b CROSS JOIN identity p ON p.ino = b.parent "
             "LEFT JOIN entry e ON e.parent = b.parent AND e.name = b.name WHERE p.space = ? AND b.ino IS NOT e.ino",
             (space,),
         )
@@ -369,7 +369,7 @@ class TreeStore:
     def dirty_inodes(self, space: int) -> list[int]:
         """Inodes of a space that the service does not have, or has with other attributes or content (drafts aside)."""
         rows = self._execute(
-            "SELECT b.ino FROM inode_base b JOIN identity d ON d.ino = b.ino JOIN inode i ON i.ino = b.ino "
+            "SELECT b.ino FROM inode_base b CROSS JOIN identity d ON d.ino = b.ino JOIN inode i ON i.ino = b.ino "
             f"WHERE d.space = ? AND NOT (b.known AND {SAME_AS_BASE})",
             (space,),
         )
@@ -378,7 +378,7 @@ class TreeStore:
     def nameless(self, after: int, limit: int) -> list[int]:
         """Inodes above `after` that have a name neither here nor on the service: those that `purge` might take away."""
         rows = self._execute(
-            "SELECT ino FROM inode i WHERE nlink = 0 AND ino > ? "
+            "SELECT ino FROM inode i INDEXED BY inode_nameless WHERE nlink = 0 AND ino > ? "
             "AND NOT EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = i.ino) ORDER BY ino LIMIT ?",
             (after, limit),
         )
