@@ -26,7 +26,7 @@ from cache.connection import Connection
 from cache.copynames import CopyNames, is_copy_name
 from cache.downloads import Downloads
 from cache.drafts import DraftFolder
-from cache.errors import TimedOut
+from cache.errors import CacheError, TimedOut
 from cache.exchange import Exchange
 from cache.files import Files
 from cache.forks import Forks
@@ -43,7 +43,7 @@ from cache.replica import Replica
 from cache.sending import Sender
 from cache.status import Breaker, CacheStatus, Counters, DriveStatus, ListingProgress, Queue, Queued, Speeds, SyncReport
 from cache.store.content import ContentStore
-from cache.store.database import Database, DatabaseUnusable
+from cache.store.database import DamagedDatabase, Database, DatabaseUnusable
 from cache.store.pending import PendingStore
 from cache.store.restart import RestartStore
 from cache.store.tree import TreeStore
@@ -191,6 +191,10 @@ class Drive:
 
     async def stop(self) -> None:
         """End `run`, after what open files hold was saved. Does not wait for the network."""
+        try:
+            self.files.save_open()
+        except CacheError as error:
+            log.error("what was written to open files could not be saved: %s", error)
         self._stopping.set()
         await self._ended.wait()
 
@@ -203,7 +207,7 @@ class Drive:
             "housekeeping": self._housekeeping.run,
             "account": self._follow_account,
             "cache": self._follow_cache,
-            "check": self._check_once,
+            "check": self._check_replica,
         }
 
     def _recover(self) -> Recovered:
@@ -235,9 +239,15 @@ class Drive:
             self._cache_use = await self._chunks.use()
             await trio.sleep(CACHE_PERIOD)
 
-    async def _check_once(self) -> None:
-        """Read a replica that was too large to be checked when it was opened."""
-        await trio.to_thread.run_sync(self._database.check_integrity)
+    async def _check_replica(self) -> None:
+        """Read the whole of a replica that was too large for it when it was opened. A damaged one says nothing to the service."""
+        if self._database.was_checked:
+            return
+        try:
+            await trio.to_thread.run_sync(self._database.check_integrity)
+        except DamagedDatabase as error:
+            log.error("%s", error)
+            self.connection.stop(str(error))
 
     # --------------------------------------------------------------------------------------------- what changed, to whom
 
@@ -362,7 +372,7 @@ class Drive:
         return self._exchange.deletions.undo()
 
     async def fsck(self, *, repair: bool) -> FsckReport:
-        return await fsck.run(self._database, self._paths.drafts, None, repair=repair)
+        return await fsck.run(self._database, self._paths.drafts, self._chunks, repair=repair)
 
     # --------------------------------------------------------------------------------------------------------- status
 

@@ -8,7 +8,7 @@ content: chunks that turn out to be damaged are dropped from the cache, because 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,9 @@ from pathlib import Path
 import trio
 from pydantic import ValidationError
 
+from cache.chunks import Chunks
 from cache.extents import BadExtents, Extents
+from cache.home import HomePaths
 from cache.recovery import draft_id, fault_of
 from cache.store import check
 from cache.store.check import Snapshot
@@ -28,6 +30,8 @@ from remote.manifest import BadManifest, decode_manifest, manifest_id
 from remote.names import BadName, check_name
 from remote.protocol import CommitRequest
 
+_NO_LIMIT = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -36,14 +40,6 @@ class Problem:
     rule: str
     detail: str
     repaired: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkCheck:
-    """Chunks of the cache that were looked at, and how many of them were damaged, and dropped."""
-
-    looked_at: int
-    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +56,16 @@ class FsckReport:
         return all(problem.repaired for problem in self.problems)
 
 
-async def run(
-    database: Database, drafts: Path, verify_chunks: Callable[[], Awaitable[ChunkCheck]] | None, *, repair: bool
-) -> FsckReport:
+async def check_home(paths: HomePaths, *, repair: bool) -> FsckReport:
+    """Check a home that nobody uses; the caller holds its lock. Raises `DatabaseUnusable`."""
+    if not paths.database.exists():
+        return FsckReport(())
+    paths.drafts.mkdir(mode=0o700, exist_ok=True)
+    with closing(Database.open(paths.database)) as database, closing(Chunks(paths.cache, _NO_LIMIT)) as chunks:
+        return await run(database, paths.drafts, chunks, repair=repair)
+
+
+async def run(database: Database, drafts: Path, chunks: Chunks, *, repair: bool) -> FsckReport:
     """Check everything of one home. Without `repair` nothing is changed, but that damaged chunks leave the cache."""
     try:
         snapshot = await trio.to_thread.run_sync(Snapshot, database.path)
@@ -70,19 +73,12 @@ async def run(
             damage = await trio.to_thread.run_sync(snapshot.damage)
             if damage is not None:
                 return FsckReport((Problem("the replica's file is sound", damage),))
-            return await _check(database, snapshot, drafts, verify_chunks, repair=repair)
+            return await _check(database, snapshot, drafts, chunks, repair=repair)
     except sqlite3.DatabaseError as error:
         return FsckReport((Problem("the replica's file is sound", str(error)),))
 
 
-async def _check(
-    database: Database,
-    snapshot: Snapshot,
-    drafts: Path,
-    verify_chunks: Callable[[], Awaitable[ChunkCheck]] | None,
-    *,
-    repair: bool,
-) -> FsckReport:
+async def _check(database: Database, snapshot: Snapshot, drafts: Path, chunks: Chunks, *, repair: bool) -> FsckReport:
     findings = await trio.to_thread.run_sync(snapshot.findings)
     broken = {finding.invariant for finding in findings}
     if repair and broken:
@@ -91,12 +87,10 @@ async def _check(
     for look in (_names, _xattrs, _manifests, _drafts_in_rows, _commits):
         problems += await trio.to_thread.run_sync(partial(_all, look, snapshot))
     problems += await _files(database, snapshot, drafts)
-    chunks = await verify_chunks() if verify_chunks is not None else ChunkCheck(0, 0)
-    if chunks.dropped:
-        problems.append(Problem("chunks have their checksum", f"{chunks.dropped} were dropped from the cache", repaired=True))
-    return FsckReport(
-        tuple(problems), snapshot.count("inode"), snapshot.count("draft"), snapshot.count("manifest"), chunks.looked_at
-    )
+    looked_at, dropped = await chunks.verify()
+    if dropped:
+        problems.append(Problem("chunks have their checksum", f"{dropped} were dropped from the cache", repaired=True))
+    return FsckReport(tuple(problems), snapshot.count("inode"), snapshot.count("draft"), snapshot.count("manifest"), looked_at)
 
 
 def _all(look: Callable[[Snapshot], Iterator[Problem]], snapshot: Snapshot) -> list[Problem]:

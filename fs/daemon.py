@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from logging.handlers import RotatingFileHandler
@@ -127,16 +126,11 @@ def run_here(home: Home, request: MountRequest, ready: Callable[[], None]) -> No
 def check_unmounted(home: Home, *, repair: bool) -> dict[str, Any]:
     """`aloft fsck` on a home without a mount process; nobody may start one meanwhile."""
     from cache import fsck
-    from cache.store.database import Database, DatabaseUnusable
+    from cache.store.database import DatabaseUnusable
 
-    parts = home.parts()
     try:
         with home.locked():
-            if not parts.database.exists():
-                report = fsck.FsckReport(())
-            else:
-                with closing(Database.open(parts.database)) as database:
-                    report = trio.run(partial(fsck.run, database, parts.drafts, None, repair=repair))
+            report = trio.run(partial(fsck.check_home, home.parts(), repair=repair))
     except DatabaseUnusable as error:
         raise MountFailed(str(error)) from error
     return {**asdict(report), "clean": report.clean}

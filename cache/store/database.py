@@ -107,9 +107,11 @@ def is_disk_full(error: sqlite3.Error) -> bool:
 class Database:
     """See the module. `sql` is for the modules of this package only."""
 
-    def __init__(self, path: Path, sql: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, sql: sqlite3.Connection, was_checked: bool) -> None:
         self.path = path
         self.sql = sql
+        self.was_checked = was_checked
+        """The whole file was read when it was opened; otherwise it is time for `check_integrity`."""
         self._transaction = Transaction(sql)
 
     @classmethod
@@ -123,7 +125,8 @@ class Database:
         try:
             _configure(sql)
             _check_schema(path, sql)
-            if path.stat().st_size <= _QUICK_CHECK_MAX:
+            small = path.stat().st_size <= _QUICK_CHECK_MAX
+            if small:
                 _quick_check(path, sql)
         except sqlite3.DatabaseError as error:
             sql.close()
@@ -136,7 +139,7 @@ class Database:
             sql.close()
             raise
         _sync_folder(path.parent)
-        return cls(path, sql)
+        return cls(path, sql, small)
 
     def transaction(self) -> Transaction:
         return self._transaction

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cache import fsck
+from cache.chunks import Chunks
 from cache.clock import SystemClock, SystemRandomness
 from cache.errors import NoEntry
 from cache.extents import Extents, Held
@@ -28,6 +30,7 @@ class Home:
     """The stores of one home, without anything that runs."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.drafts = folder / "drafts"
         self.drafts.mkdir(exist_ok=True)
         self.clock = SystemClock()
@@ -62,7 +65,8 @@ class Home:
         return Recovery(RestartStore(self.database), self.contents, self.tree, self.replica, self.drafts, self.clock).run()
 
     async def fsck(self, *, repair: bool = False) -> FsckReport:
-        return await fsck.run(self.database, self.drafts, None, repair=repair)
+        with closing(Chunks(self.folder / "cache", 2**30)) as chunks:
+            return await fsck.run(self.database, self.drafts, chunks, repair=repair)
 
 
 @pytest.fixture
