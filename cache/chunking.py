@@ -174,35 +174,30 @@ class Piece:
     sha256: bytes
 
 
-def cut(buffer: bytearray, split: Split, *, final: bool, whole: bool) -> list[Piece]:
-    """Cut and hash. What is after the last piece is not decided yet: it needs more bytes (never so if `final`).
+def cut(buffer: memoryview, size: int, split: Split, *, final: bool, whole: bool) -> list[Piece]:
+    """Cut and hash the first `size` bytes. What is after the last piece is not decided yet: it needs more bytes.
 
-    `whole`: the content is small enough to be one chunk. For a worker thread. Leaves the buffer as it was.
+    `final`: the content, or what is before a run of zeros, ends there, so all is decided; else the buffer has one byte more.
+    `whole`: the content is small enough to be one chunk. For a worker thread.
     """
-    ends = [len(buffer)] if whole else _cut_points(buffer, split, final=final)
+    ends = [size] if whole else _cut_points(buffer, size, split, final=final)
     pieces = []
-    with memoryview(buffer) as view:
-        start = 0
-        for end in ends:
-            pieces.append(Piece(start, end, hashlib.sha256(view[start:end]).digest()))
-            start = end
+    start = 0
+    for end in ends:
+        pieces.append(Piece(start, end, hashlib.sha256(buffer[start:end]).digest()))
+        start = end
     return pieces
 
 
-def _cut_points(buffer: bytearray, split: Split, *, final: bool) -> list[int]:
-    size = len(buffer)
-    if final:
-        return [chunk.offset + chunk.length for chunk in _fastcdc(buffer, split)]
+def _cut_points(buffer: memoryview, size: int, split: Split, *, final: bool) -> list[int]:
+    ends = []
     # One byte more, whatever it is, tells a boundary that the bytes make exactly at the end from the mere end of the buffer.
-    buffer.append(0)
-    try:
-        return [end for chunk in _fastcdc(buffer, split) if (end := chunk.offset + chunk.length) <= size]
-    finally:
-        buffer.pop()
-
-
-def _fastcdc(buffer: bytearray, split: Split) -> list[fastcdc_cy.Chunk]:
-    return list(fastcdc_cy.fastcdc_cy(buffer, split.minimum, split.average, split.maximum))
+    # A loop in Python, not `list`: between two chunks other threads get the interpreter.
+    for chunk in fastcdc_cy.fastcdc_cy(buffer[: size if final else size + 1], split.minimum, split.average, split.maximum):
+        end = chunk.offset + chunk.length
+        if end <= size:
+            ends.append(end)
+    return ends
 
 
 # ------------------------------------------------------------------------------------------------------------- ranges

@@ -87,6 +87,7 @@ class File:
         self._manifest: Manifest | None = None
         self._read_ahead = ReadAhead()
         self._lock = trio.Lock()
+        self._exclusive = _Exclusive(self._lock)
         self._detached_row: InodeRow | None = None
         self.was_closed = base.manifest_id is not None or bool(self._layers)
 
@@ -134,7 +135,7 @@ class File:
         if not data:
             return
         appends = offset >= self._size
-        async with self._lock:
+        async with self._exclusive:
             draft = self._writable()
             self._note_write(appends)
             await draft.write(self._files.store, offset, data)
@@ -142,7 +143,7 @@ class File:
 
     async def truncate(self, size: int) -> None:
         """Cut, or grow with zeros. It has happened also after a crash when this returns."""
-        async with self._lock:
+        async with self._exclusive:
             self.truncate_nowait(size)
             await self._layers[-1].trim()
 
@@ -163,7 +164,7 @@ class File:
     async def flush(self) -> None:
         """A handle is being closed: what was written survives the end of this process. Errors are the application's."""
         if self.unsaved:
-            async with self._lock:
+            async with self._exclusive:
                 if self._layers:
                     self._save()
                     await self._layers[-1].trim()
@@ -171,7 +172,7 @@ class File:
 
     async def fsync(self) -> None:
         """What was written, and the file's name, survive power loss."""
-        async with self._lock:
+        async with self._exclusive:
             for draft in self._layers:
                 await draft.sync()
             self._save()
@@ -191,7 +192,7 @@ class File:
 
     async def seal(self) -> Draft | None:
         """Freeze the topmost draft, if there is no sealed one below it. The lowest draft, sealed; None: there is none."""
-        async with self._lock:
+        async with self._exclusive:
             return self.seal_nowait()
 
     def seal_nowait(self) -> Draft | None:
@@ -214,7 +215,7 @@ class File:
 
     async def squash(self) -> None:
         """Give the upload of the sealed draft up: merge it into the one above it, or open it again if there is none."""
-        async with self._lock:
+        async with self._exclusive:
             lowest = self._layers[0]
             assert lowest.id is not None
             if len(self._layers) == 1:
@@ -428,6 +429,24 @@ class File:
         first, last = manifest.chunk_at(ahead[0]), manifest.chunk_at(ahead[1] - 1)
         refs = manifest.chunks[first : last + 1]
         self._files.downloads.fetch_ahead(Wanted(self.base.space_id, ref) for ref in refs if ref.encoding is not Encoding.ZEROS)
+
+
+class _Exclusive:
+    """`async with` a lock that is usually free, without a round through the scheduler then."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: trio.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        if self._lock.locked():
+            await self._lock.acquire()
+        else:
+            self._lock.acquire_nowait()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class Files:

@@ -8,6 +8,7 @@ nothing of when to upload, of commits or of names.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import trio
 
-from cache.chunking import Changes, Keep, Look, Piece, Rechunking, Zeros, changes_of, choose_split, cut
+from cache.chunking import Changes, Keep, Piece, Rechunking, Zeros, changes_of, choose_split, cut
 from cache.chunks import Chunks
 from cache.drafts import Draft
 from cache.encoding import EncodedObject, encode
@@ -87,6 +88,23 @@ class ContentUploader:
         return await self.in_thread(lambda: encode(plain, sha256, raw=raw))
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """`size` bytes of content, and one to spare after them."""
+
+    bytes: memoryview
+    size: int
+
+    @classmethod
+    def of(cls, size: int) -> _Window:
+        # Pages of their own, zero without being written: a `bytearray` would be cleared on the event loop.
+        return cls(memoryview(mmap.mmap(-1, size + 1)), size)
+
+    @classmethod
+    def empty(cls) -> _Window:
+        return cls(memoryview(b""), 0)
+
+
 class _Upload:
     """One job under way."""
 
@@ -116,9 +134,9 @@ class _Upload:
 
     async def _walk(self, plan: Rechunking, split: Split, nursery: trio.Nursery) -> None:
         size = self._job.draft.size
-        position, buffer = 0, bytearray()
+        position, window = 0, _Window.empty()
         while position < size:
-            step = plan.step(position, position + len(buffer))
+            step = plan.step(position, position + window.size)
             if isinstance(step, Keep):
                 self._refs.append(step.ref)
                 position += step.ref.length
@@ -126,36 +144,33 @@ class _Upload:
                 self._refs.append(ChunkRef.zeros(step.length))
                 position += step.length
             else:
-                buffer = await self._read_on(buffer, position, step.end)
-                pieces = await self._cut(buffer, position, split, step, whole=plan.is_whole)
+                window = await self._read_on(window, position, step.end)
+                pieces = await self._uploader.in_thread(
+                    partial(self._cut, window, position, split, final=step.final, whole=plan.is_whole)
+                )
                 if pieces:
                     used = pieces[-1].end
-                    nursery.start_soon(self._send, memoryview(buffer)[:used], pieces, len(self._refs))
+                    nursery.start_soon(self._send, window.bytes[:used], pieces, len(self._refs))
                     self._refs += [None] * len(pieces)
                     position += used
-                    buffer = buffer[used:]
+                    window = _Window(window.bytes[used:], window.size - used)
 
-    async def _read_on(self, buffer: bytearray, position: int, end: int) -> bytearray:
-        """The buffer, which begins at `position`, filled up to `end`."""
-        have = len(buffer)
+    async def _read_on(self, window: _Window, position: int, end: int) -> _Window:
+        """The window, which begins at `position`, read on up to `end`."""
+        have = window.size
         await self._uploader.memory.acquire(end - position - have)
         self._borrowed += end - position - have
-        longer = bytearray(end - position)
-        longer[:have] = buffer
-        with memoryview(longer) as view:
-            await self._job.file.read_sealed(self._job.draft, position + have, view[have:])
+        longer = _Window.of(end - position)
+        longer.bytes[:have] = window.bytes[:have]
+        await self._job.file.read_sealed(self._job.draft, position + have, longer.bytes[have : longer.size])
         return longer
 
-    async def _cut(self, buffer: bytearray, position: int, split: Split, step: Look, *, whole: bool) -> list[Piece]:
-        def work() -> list[Piece]:
-            pieces = cut(buffer, split, final=step.final, whole=whole)
-            if pieces and self._hashed_to == position:
-                with memoryview(buffer) as view:
-                    self._whole_hash.update(view[: pieces[-1].end])
-                self._hashed_to += pieces[-1].end
-            return pieces
-
-        return await self._uploader.in_thread(work)
+    def _cut(self, window: _Window, position: int, split: Split, *, final: bool, whole: bool) -> list[Piece]:
+        pieces = cut(window.bytes, window.size, split, final=final, whole=whole)
+        if pieces and self._hashed_to == position:
+            self._whole_hash.update(window.bytes[: pieces[-1].end])
+            self._hashed_to += pieces[-1].end
+        return pieces
 
     async def _send(self, plain: memoryview, pieces: Sequence[Piece], index: int) -> None:
         """Let the service hold these chunks, and put their refs in their places."""

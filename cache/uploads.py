@@ -178,8 +178,7 @@ class Uploads:
         self._large, self._batching = 0, False
         for ino, entry in self._entries.items():
             self._schedule(ino, entry, entry.due)
-        for waiting in self._store.waiting():
-            self.due(waiting.ino)
+        self._queue_what_waits()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_house)
             while True:
@@ -198,9 +197,7 @@ class Uploads:
     async def _keep_house(self) -> None:
         """What no event announces: a disk that has room again, deleted files that still have drafts, revived ones that wait."""
         while True:
-            for waiting in self._store.waiting():
-                if waiting.ino not in self._entries:
-                    self.due(waiting.ino)
+            self._queue_what_waits()
             for ino in self._store.nameless_with_drafts():
                 self._files.drop_drafts(ino)
             try:
@@ -208,6 +205,11 @@ class Uploads:
             except DiskFull as error:
                 _log.warning("a closed file is only in memory: %s", error)
             await trio.sleep(HOUSEKEEPING)
+
+    def _queue_what_waits(self) -> None:
+        for waiting in self._store.waiting():
+            if waiting.ino not in self._entries:
+                self.due(waiting.ino)
 
     def _retry_now(self) -> None:
         """The connection is back: what failed for want of it need not wait."""

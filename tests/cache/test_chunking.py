@@ -64,7 +64,7 @@ class Cutter:
         self.looked_at += step.end - have
         buffer += content[have : step.end]
         used = 0
-        for piece in cut(buffer, split, final=step.final, whole=whole):
+        for piece in cut(memoryview(buffer + b"?"), len(buffer), split, final=step.final, whole=whole):
             assert piece.start == used
             plain = bytes(buffer[piece.start : piece.end])
             assert hashlib.sha256(plain).digest() == piece.sha256
