@@ -71,7 +71,9 @@ class Draft:
         self._folder = folder
         self._data: bytearray | None = bytearray()
         self._descriptor = -1
-        self._synced = False
+        self._maybe_durable = False
+        """Its row may have been synced while it held the bytes."""
+        self._name_synced = False
         self._untrimmed = False
 
     @classmethod
@@ -83,7 +85,7 @@ class Draft:
         draft.complete = row.complete
         draft.unsaved = False
         draft._data = None if row.data is None else bytearray(row.data)
-        draft._synced = True  # perhaps; to believe so costs one sync, if it ever spills
+        draft._maybe_durable = True
         return draft
 
     @property
@@ -162,12 +164,18 @@ class Draft:
         """The draft belongs to another file now. Its row may be gone (then it comes back), or never have been."""
         self.ino = ino
         self.complete = False
-        if self.id is not None and store.draft(self.id) is None:
+        if self.id is not None and not store.give_draft(self.id, ino):
             data = None if self._data is None else bytes(self._data)
             packed = self.extents.pack()
             row = (self.id, ino, self.sealed, self.size, self.floor, packed, data, now_ns, None, None, False, None)
             store.restore_draft(DraftRow(*row))
             self.unsaved = False
+
+    @property
+    def stands_alone(self) -> bool:
+        """Nothing of the layer below shows through."""
+        shown = min(self.floor, self.size)
+        return all(piece.held is not Held.NOTHING for piece in self.extents.pieces(0, shown))
 
     def stay_readable(self) -> None:
         """Its file may be unlinked from now on."""
@@ -176,12 +184,9 @@ class Draft:
 
     async def sync(self) -> None:
         """The bytes survive power loss, if the row does."""
-        if self._data is None and self._descriptor >= 0:
-            with disk_errors():
-                await trio.to_thread.run_sync(os.fdatasync, self._descriptor, limiter=self._folder.writers)
-                if not self._synced:
-                    await trio.to_thread.run_sync(sync_folder, self._folder.path, limiter=self._folder.writers)
-        self._synced = True
+        if self._data is None:
+            await self._sync_file(self._open())
+        self._maybe_durable = True
 
     def close(self) -> None:
         """Nobody reads or writes it any more, for now."""
@@ -205,7 +210,6 @@ class Draft:
                     await self._copy(store, below, piece.start, piece.end)
         self.floor = min(self.floor, below.floor)
         self.unsaved = True
-        self._synced = False
         await self.sync()
 
     async def _copy(self, store: ContentStore, below: Draft, start: int, end: int) -> None:
@@ -246,15 +250,21 @@ class Draft:
             descriptor = os.open(self._folder.file_of(self.id), flags, 0o600)
             try:
                 write_all(descriptor, bytes(self._data), 0)
-                if self._synced:
-                    await trio.to_thread.run_sync(os.fdatasync, descriptor, limiter=self._folder.writers)
-                    await trio.to_thread.run_sync(sync_folder, self._folder.path, limiter=self._folder.writers)
+                if self._maybe_durable:
+                    await self._sync_file(descriptor)
             except BaseException:
                 os.close(descriptor)
                 raise
         self._descriptor = descriptor
         self._data = None
         self.unsaved = True
+
+    async def _sync_file(self, descriptor: int) -> None:
+        with disk_errors():
+            await trio.to_thread.run_sync(os.fdatasync, descriptor, limiter=self._folder.writers)
+            if not self._name_synced:
+                await trio.to_thread.run_sync(sync_folder, self._folder.path, limiter=self._folder.writers)
+        self._name_synced = True
 
     def _open(self) -> int:
         if self._descriptor < 0:

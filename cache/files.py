@@ -319,6 +319,9 @@ class File:
         if self._layers and not self._layers[-1].sealed:
             return self._layers[-1]
         draft = Draft(self._files.folder, self.ino, self._size, self._size)
+        if self.base.manifest_id is not None:
+            # The service knows this file: a merge has to see that it is being edited, before the first flush already.
+            draft.save(self._files.store, self._files.clock.wall_ns())
         self._layers.append(draft)
         return draft
 

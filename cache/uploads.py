@@ -43,6 +43,9 @@ APPENDED_FOR = 60.0
 BATCH_FILES = 256
 BATCH_BYTES = 8 * 2**20
 LARGE_AT_ONCE = 3
+MEDIUM_MAX = 4 * 2**20
+"""Files up to this size are uploaded more at a time, since each of them takes mostly waiting."""
+MEDIUM_AT_ONCE = 16
 COMMIT_PATIENCE = 2.0
 """Seconds for the push to take up a complete draft before what was written on top is merged into it."""
 HOUSEKEEPING = 10.0
@@ -252,8 +255,11 @@ class Uploads:
             batch = [self._small_ready.popleft() for _ in range(min(BATCH_FILES, len(self._small_ready)))]
             self._activate(batch)
             nursery.start_soon(self._upload_batch, batch)
-        while self._large_ready and self._large < LARGE_AT_ONCE:
-            _, ino = heapq.heappop(self._large_ready)
+        while self._large_ready:
+            size, ino = self._large_ready[0]
+            if self._large >= (MEDIUM_AT_ONCE if size <= MEDIUM_MAX else LARGE_AT_ONCE):
+                break
+            heapq.heappop(self._large_ready)
             self._large += 1
             self._activate([ino])
             nursery.start_soon(self._upload_large, ino)
@@ -440,6 +446,9 @@ class Uploads:
                     if draft is None or draft.complete or draft.id is None or draft.id in self._sending:
                         self._files.unhold(file)
                         others.append(ino)
+                    elif not draft.stands_alone:
+                        self._files.unhold(file)
+                        self._hand_over(ino, draft.size)
                     else:
                         self._sending.add(draft.id)
                         taken.append((ino, file, draft))
@@ -449,6 +458,12 @@ class Uploads:
                 self._give_back(file, draft)
             return [], inos  # one by one, so that each is told what is wrong with it
         return taken, others
+
+    def _hand_over(self, ino: int, size: int) -> None:
+        """A small file whose other bytes may have to be fetched first must not keep the others waiting."""
+        self._active.discard(ino)
+        self._entries[ino].ready = True
+        heapq.heappush(self._large_ready, (size, ino))
 
     async def _take_into_batch(self, batch: _Batch, ino: int) -> None:
         try:

@@ -170,6 +170,11 @@ class ContentStore:
         with self.database.transaction():
             self._execute("UPDATE draft SET ino = ? WHERE ino = ?", (to_ino, from_ino))
 
+    def give_draft(self, draft: int, ino: int) -> bool:
+        """One draft becomes another file's. False: its row is gone."""
+        with self.database.transaction():
+            return self._execute("UPDATE draft SET ino = ?, complete = 0 WHERE id = ?", (ino, draft)).rowcount == 1
+
     def acknowledge(self, ino: int, draft: int | None, manifest_id: bytes, size: int, sha256: bytes | None) -> list[int]:
         """The service has this content: the file's drafts up to `draft` are dropped, and it lies beneath what stays.
 

@@ -311,7 +311,8 @@ async def test_what_was_written_and_not_flushed_is_not_lost_to_the_services_cont
             device.tree.update_inode(ino, manifest_id=OLD_ID, manifest_size=3, size=3)
         file = device.files.open(ino, writable=True)
         await file.write(3, b" and mine")
-        with device.database.transaction():  # the merge saw no draft, so it took the service's content
+        assert device.store.has_drafts(ino)  # so that a merge sees at once that the file is being edited
+        with device.database.transaction():  # as a merge does not, but if it did
             device.store.put_manifests([(NEW_ID, NEW)])
             device.tree.update_inode(ino, manifest_id=NEW_ID, manifest_size=3, size=3)
         device.files.content_replaced(ino)
