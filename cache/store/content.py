@@ -162,7 +162,9 @@ class ContentStore:
         """Drop all drafts of a file; their ids, whose files may be unlinked after the transaction."""
         with self.database.transaction():
             ids = [row[0] for row in self._execute("SELECT id FROM draft WHERE ino = ?", (ino,))]
-            self._execute("DELETE FROM draft WHERE ino = ?", (ino,))
+            if ids:
+                self._execute("DELETE FROM draft WHERE ino = ?", (ino,))
+                self._execute("UPDATE inode SET size = manifest_size WHERE ino = ?", (ino,))
         return ids
 
     def move_drafts(self, from_ino: int, to_ino: int) -> None:
