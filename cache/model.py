@@ -87,7 +87,8 @@ class AttributesChanged:
 
 @dataclass(frozen=True, slots=True)
 class ContentChanged:
-    """The content (and size and mtime) of a file was replaced by the service's. Open files keep what they opened."""
+    """The content (and size and mtime) of a file was replaced by the service's, or its mtime alone. Open files keep what they
+    opened."""
 
     ino: int
     names: tuple[tuple[int, str], ...]

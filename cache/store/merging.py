@@ -329,6 +329,7 @@ class _Changes:
         self.applied = applied
         self._attributes: dict[int, None] = {}
         self._contents: dict[int, None] = {}
+        self._times: dict[int, None] = {}
 
     def entry(self, key: Key, before: int | None, after: int | None) -> None:
         self.applied.changes.append(EntryChanged(*key, gone=after is None))
@@ -340,6 +341,8 @@ class _Changes:
         same = new.manifest_id == old.manifest_id or (new.sha256 is not None and new.sha256 == old.sha256)
         if new.kind is Kind.FILE and (replaced or not same):
             self._contents[new.ino] = None
+        elif new.kind is Kind.FILE and new.mtime_ns != old.mtime_ns:
+            self._times[new.ino] = None
         if new != old:
             self._attributes[new.ino] = None
 
@@ -347,6 +350,8 @@ class _Changes:
         for ino in self._contents:
             self.applied.replaced.append(ino)
             self.applied.changes.append(ContentChanged(ino, tuple(tree.names(ino))))
+        # The kernel believes its own mtime of a file as it believes its own pages: it has to forget the file for both.
+        self.applied.changes += [ContentChanged(ino, tuple(tree.names(ino))) for ino in self._times]
         self.applied.changes += [AttributesChanged(ino) for ino in self._attributes]
 
 
