@@ -7,14 +7,17 @@ are `cache.merge`'s and `cache.groups`'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Set
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from cache.merge import Content, Key, Names, State
+from cache.merge import Content, Key, Names, Side, State
 from cache.store.content import ContentStore
 from cache.store.tree import KINDS, BaseRow, InodeRow, TreeStore
 from remote.protocol import Kind
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 _STAGED = "rev, kind, mode, uid, gid, mtime_ns, xattrs, target, device_number, manifest_id, manifest_size, sha256, content_rev"
 
@@ -53,6 +56,29 @@ class CompleteContent:
         return Content(self.manifest_id, self.size, self.sha256)
 
 
+class Remembered:
+    """A side that answers each question once: for work during which no row changes."""
+
+    def __init__(self, side: Side) -> None:
+        self.names = _remembered(side.names)
+        self.holder = _remembered(side.holder)
+        self.state = _remembered(side.state)
+        self.children = side.children
+
+
+def _remembered(ask: Callable[[Q], A]) -> Callable[[Q], A]:
+    answers: dict[Q, A] = {}
+
+    def answer(question: Q) -> A:
+        try:
+            return answers[question]
+        except KeyError:
+            found = answers[question] = ask(question)
+            return found
+
+    return answer
+
+
 class LocalSide:
     def __init__(self, tree: TreeStore) -> None:
         self._tree = tree
@@ -71,16 +97,14 @@ class LocalSide:
         row = self._tree.inode(ino)
         if row is None:
             return None
-        state = state_of_row(row)
-        if row.kind is Kind.FILE:
-            top = self._execute(
-                "SELECT size, CASE WHEN sealed THEN manifest_id END, CASE WHEN sealed THEN sha256 END "
-                "FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1",
-                (ino,),
-            ).fetchone()
-            if top is not None:
-                return replace(state, content=Content(top[1], top[0], top[2]))
-        return state
+        if row.kind is not Kind.FILE:
+            return state_of_row(row, None)
+        top = self._execute(
+            "SELECT CASE WHEN sealed THEN manifest_id END, size, CASE WHEN sealed THEN sha256 END "
+            "FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1",
+            (ino,),
+        ).fetchone()
+        return state_of_row(row, Content(*(top or (row.manifest_id, row.manifest_size, row.sha256))))
 
 
 class BaseSide:
@@ -161,8 +185,8 @@ class LocalChanges:
         self.missing_manifests: dict[int, bytes] = {}
         self._held_names = held_names
         self._held_removals = held_removals
-        self.base = BaseSide(tree)
-        self.local = LocalSide(tree)
+        self.base: Side = Remembered(BaseSide(tree))
+        self.local: Side = Remembered(LocalSide(tree))
         self._tree = tree
         self._contents = contents
         self._execute = tree.database.sql.execute
@@ -203,9 +227,8 @@ class LocalChanges:
         return rows.fetchall()
 
 
-def state_of_row(row: InodeRow) -> State:
-    """The local state, drafts aside."""
-    content = Content(row.manifest_id, row.manifest_size, row.sha256) if row.kind is Kind.FILE else None
+def state_of_row(row: InodeRow, content: Content | None) -> State:
+    """The local state."""
     return State(
         row.kind,
         row.mode,

@@ -158,6 +158,10 @@ class ExchangeDevice:
 
     # ------------------------------------------------------------------------------------------------------ what it shows
 
+    def is_last_name(self, ino: int) -> bool:
+        row = self.tree.inode(ino)
+        return row is not None and row.kind is Kind.FILE and row.nlink == 1
+
     def text(self, ino: int) -> str | None:
         """The content of a file; None: it has none yet."""
         drafts = self.contents.drafts(ino)

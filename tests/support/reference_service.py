@@ -225,6 +225,7 @@ class ReferenceService:
             if ino in named_before and not self.names(ino):
                 self.watch.lost_last_name(device, ino, self.rows[ino])
             elif ino not in named_before and self.names(ino):
+                self.rows[ino].rev = self.revision  # devices may have forgotten it: the feed says again what it is
                 self.watch.revived(device, ino, self.rows[ino])
 
     def write_row(self, device: Id, ino: Id, change: RowChange, named: bool) -> None:
