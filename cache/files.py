@@ -153,11 +153,11 @@ class File:
             raise FileTooLarge("no file may be larger than 2^63 - 1 bytes")
         draft = self._writable()
         draft.truncate(size)
-        self._size = size
+        resized, self._size = size != self._size, size
         now = self._files.clock.wall_ns()
         with self._files.store.database.transaction():
             self._save()
-            if self.ino is not None:
+            if resized and self.ino is not None:  # else the kernel, which keeps a file's times, has left them as they were
                 self._files.tree.update_inode(self.ino, mtime_ns=now, ctime_ns=now)
         self._note_write(False)
 
