@@ -162,11 +162,15 @@ class Check:
         return None
 
     def _walk(self, parent: bytes, inode: bytes) -> ConflictKind | None:
-        """From a new entry to the root: each a named folder, and never the entry's own inode."""
-        may_stop_early = self._kind(inode) is not Kind.DIRECTORY and not self._moves_folders()
+        """From a new entry to the root: each a named folder, and none of them twice (as when the entry's own inode is met).
+
+        For what is no folder the walk may end where an earlier group's did: if this group moved a folder on the way, then the
+        walk from that folder's new entry sees it; and a folder cannot lose its name while something is put into it.
+        """
+        may_stop_early = self._kind(inode) is not Kind.DIRECTORY
         folder, met = parent, set[bytes]()
         while folder != self._view.root:
-            if folder == inode or folder in met:
+            if folder in met:
                 return ConflictKind.CYCLE
             if may_stop_early and folder in self._rooted:
                 break
@@ -175,8 +179,6 @@ class Check:
             if self._kind(folder) is not Kind.DIRECTORY or not names:
                 return ConflictKind.NO_PARENT
             folder = next(iter(names))[0]
-        if inode == self._view.root:
-            return ConflictKind.CYCLE
         self._walked |= met
         return None
 

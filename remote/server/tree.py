@@ -60,7 +60,7 @@ class Tree:
         """Read the rows of these keys and ids, what the keys hold, and all folders above them."""
         parents = {parent for parent, _ in keys}
         self._load_inodes({*ids, *parents})
-        # A folder that the space does not know yet holds nothing.
+        # A folder that the space does not know holds nothing, and never did.
         self._load_entries(key for key in keys if self._inodes[key[0]] is not None)
         for key in keys:
             self._entries.setdefault(key, NO_ENTRY)
@@ -103,7 +103,10 @@ class Tree:
     # ----------------------------------------------------------------------------------------------------- changing
 
     def put_entry(self, key: Key, inode: bytes | None, rev: int) -> None:
+        """Point the entry at the inode, or at nothing. What never was anything gets no tombstone: its folder may be unknown."""
         old = self.entry(key)
+        if inode is None and old.rev == 0:
+            return
         new = Entry(inode, rev)
         fresh = old.rev == 0 or key in self._new_entries
         if old.inode is not None:

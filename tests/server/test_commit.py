@@ -181,6 +181,31 @@ async def test_what_looks_like_a_conflict_but_is_none(ada: Device, tree: Prepare
     assert {name: row["inode"] for (_, name), row in entries.items()} == {"b": third, "folder": tree.file}
 
 
+async def test_a_folder_that_an_earlier_group_removed_takes_nothing(ada: Device, tree: Prepared) -> None:
+    first, second = new_id(), new_id()
+    answer = await ada.commit(
+        create(tree.inner, "x", first),
+        remove(tree.inner, "x", first, seen=6),
+        remove(tree.folder, "inner", tree.inner),
+        create(tree.inner, "y", second),
+    )
+    assert [o["conflict"] for o in answer["outcomes"]] == [None, None, None, "no parent"]
+
+
+async def test_a_folder_cannot_go_below_one_that_an_earlier_group_walked(ada: Device, tree: Prepared) -> None:
+    below_itself = move(tree.folder, (tree.root, "folder"), (tree.inner, "folder"))
+    answer = await ada.commit(create(tree.inner, "x", new_id()), below_itself)
+    assert [o["conflict"] for o in answer["outcomes"]] == [None, "cycle"]
+
+
+async def test_nothing_that_stays_nothing_leaves_no_trace_even_in_a_folder_that_comes_later(ada: Device) -> None:
+    folder, file = new_id(), new_id()
+    nothing = {"entries": [entry(folder, "x", None, None), entry(ada.space, "y", None, file)], "inodes": [file_row(file)]}
+    outcome = await ada.outcome(nothing)
+    assert (outcome["result"], outcome["entries"]) == ("ok", [0, 2])
+    await ada.accept(mkdir(ada.space, "d", folder), create(folder, "x", new_id()))
+
+
 async def test_a_symlink_loses_its_last_name_without_a_content_to_have_seen(ada: Device) -> None:
     link = new_id()
     row = new_row(link, "symlink", full={"target": "there"})
