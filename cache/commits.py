@@ -35,7 +35,7 @@ GROUPS_MAX = 1000
 BYTES_MAX = 4 * 2**20
 SECONDS_MAX = 0.02
 """Building happens on the loop: after so long the commit is as big as it gets."""
-_SLICE = 1000
+_SLICE = 250
 _START: Key = (0, "")
 
 
@@ -49,7 +49,7 @@ class Commit:
     """Contents that were written here, and that the service has already: nothing needs to be sent."""
     missing_manifests: Mapping[int, bytes] = field(default_factory=dict)
     unfinished: bool = False
-    """There was no time to look at all changes."""
+    """There was no time to look at all changes, and those not looked at may be worth it."""
     size: int = 0
 
     def body(self, number: int) -> bytes:
@@ -80,6 +80,7 @@ class CommitBuilder:
         self._clock = clock
         self._entries_after: dict[int, Key] = {}
         self._inodes_after: dict[int, int] = {}
+        self._fruitless_rounds = 0
 
     def build(self, space: SpaceRow, held: Held, groups_max: int = GROUPS_MAX) -> Commit:
         """The next commit of a space; without groups if there is nothing to send."""
@@ -106,7 +107,14 @@ class CommitBuilder:
             if is_full():
                 break
         commit.missing_manifests = changes.missing_manifests
+        self._end_fruitless_rounds(commit)
         return commit
+
+    def _end_fruitless_rounds(self, commit: Commit) -> None:
+        """Changes that wait for the person, or for bytes, must not be looked at for ever."""
+        if commit.groups or self._fruitless_rounds > 2:
+            self._fruitless_rounds = 0
+            commit.unfinished = commit.unfinished and bool(commit.groups)
 
     def breaker(self, space: int) -> Breaker:
         return Breaker(self._store.database, space, Direction.PUSH, self._clock)
@@ -121,9 +129,14 @@ class CommitBuilder:
         passes = 1 if began == _START else 2
         while passes and not is_full():
             keys, end = self._store.ready_entries(space, after, _SLICE)
-            yield from keys
+            for key in keys:
+                yield key
+                self._entries_after[space] = key
+                if is_full():
+                    return
             if end is None:
                 passes -= 1
+                self._fruitless_rounds += 1
             after = self._entries_after[space] = end or _START
 
     def _inodes(self, space: int, is_full: Callable[[], bool]) -> Iterator[int]:

@@ -30,6 +30,8 @@ from remote.protocol import ChangesPage, Kind, SpaceChanges
 from remote.retry import Backoff
 
 WAIT_SECONDS = 55
+PACE_SECONDS = 0.15
+"""Between answers, while changes come one after the other: most are this device's own, coming back."""
 PAGE_ROWS = 1000
 APPLIED_AT_ONCE = 500
 """Rows of a first listing that are applied in one transaction: about 20 ms."""
@@ -89,6 +91,8 @@ class Pull:
                 if page is None:
                     continue
                 await self._receive(page)
+                if page.spaces and not page.has_more:
+                    await trio.sleep(PACE_SECONDS)
             except ResetRequired:
                 self._store.database.set_meta(_CURSOR, "")
             except (Contradiction, ForeignInode) as error:

@@ -35,7 +35,10 @@ from remote.protocol import (
 )
 from remote.retry import Backoff
 
-DEBOUNCE = 0.02
+QUIET_SECONDS = 0.03
+"""Changes come in bunches: a commit waits for the end of one,"""
+GATHER_SECONDS = 0.3
+"""but not longer than this, so that a busy device sends few large commits and not one for each file."""
 PULL_PATIENCE = 60.0
 """Seconds that push waits, after a conflict, for the pull that resolves it."""
 HELD_SECONDS = 30.0
@@ -130,12 +133,20 @@ class Push:
             self._backoff.reset()
             if not worked:
                 await self._wait_for_work()
+            await self._gather()
 
     async def _wait_for_work(self) -> None:
         until = self._held.until()
         with trio.move_on_at(float("inf") if until is None else until):
             await self._wake.wait()
-            await trio.sleep(DEBOUNCE)  # changes come in bunches
+
+    async def _gather(self) -> None:
+        """Until nothing has changed for a moment."""
+        with trio.move_on_after(GATHER_SECONDS):
+            while self._wake.is_set():
+                self._wake = trio.Event()
+                with trio.move_on_after(QUIET_SECONDS):
+                    await self._wake.wait()
 
     async def _push(self, space: SpaceRow) -> bool:
         """One step for a space; false if there was nothing to do."""
