@@ -16,7 +16,7 @@ Knows one layer only: what shows through below it, and who may write when, is `c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -71,6 +71,8 @@ class Draft:
         self._folder = folder
         self._data: bytearray | None = bytearray()
         self._descriptor = -1
+        self._in_threads = 0
+        self._to_be_closed = False
         self._maybe_durable = False
         """Its row may have been synced while it held the bytes."""
         self._name_synced = False
@@ -88,10 +90,6 @@ class Draft:
         draft._maybe_durable = True
         return draft
 
-    @property
-    def in_memory(self) -> bool:
-        return self._data is not None
-
     # --------------------------------------------------------------------------------------------------------- content
 
     def read(self, start: int, end: int) -> bytes:
@@ -102,18 +100,13 @@ class Draft:
             piece += self._read_rest(start + len(piece), end)
         return piece
 
-    def read_into(self, pieces: Iterable[tuple[int, memoryview]]) -> None:
-        """Fill each buffer with what is held as data from its offset on. For a worker thread, unless it is in memory."""
+    async def read_into(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer with what is held as data from its offset on."""
+        if self._data is None:
+            await self._thread(_read_pieces, self._open(), pieces)
+            return
         for start, into in pieces:
-            at = 0
-            if self._data is not None:
-                at = len(into)
-                into[:] = self._data[start : start + at]
-            while at < len(into):
-                got = os.preadv(self._open(), [into[at:]], start + at)
-                if got == 0:
-                    raise CorruptData(f"the draft {self.id} is shorter than its row says")
-                at += got
+            into[:] = self._data[start : start + len(into)]
 
     async def write(self, store: ContentStore, offset: int, data: bytes) -> None:
         """Hold `data` at `offset`. On `DiskFull` the draft is what it was before, or holds a part of `data`."""
@@ -145,8 +138,7 @@ class Draft:
         """Give back what a truncation freed. Only after `save`."""
         if self._untrimmed and self._data is None and not self.sealed:
             self._untrimmed = False
-            cut = partial(os.ftruncate, self._open(), self.extents.data_end)
-            await trio.to_thread.run_sync(cut, limiter=self._folder.writers)
+            await self._thread(os.ftruncate, self._open(), self.extents.data_end)
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
@@ -189,8 +181,9 @@ class Draft:
         self._maybe_durable = True
 
     def close(self) -> None:
-        """Nobody reads or writes it any more, for now."""
-        if self._descriptor >= 0:
+        """Nobody reads or writes it any more, for now. While a thread still does, its file stays open until that ends."""
+        self._to_be_closed = self._in_threads > 0
+        if self._descriptor >= 0 and not self._to_be_closed:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -215,7 +208,9 @@ class Draft:
     async def _copy(self, store: ContentStore, below: Draft, start: int, end: int) -> None:
         for at in range(start, end, 2**20):
             stop = min(at + 2**20, end)
-            data = await trio.to_thread.run_sync(below.read, at, stop, limiter=self._folder.writers)
+            copied = bytearray(stop - at)
+            await below.read_into([(at, memoryview(copied))])
+            data = bytes(copied)
             if self._data is not None and stop <= SMALL:
                 self._write_memory(self._data, at, data)
             else:
@@ -238,7 +233,7 @@ class Draft:
             if len(data) <= INLINE_WRITE:
                 write_all(descriptor, data, offset)
             else:
-                await trio.to_thread.run_sync(write_all, descriptor, data, offset, limiter=self._folder.writers)
+                await self._thread(write_all, descriptor, data, offset)
 
     async def _spill(self, store: ContentStore) -> None:
         """Move the bytes from memory into a file."""
@@ -261,10 +256,20 @@ class Draft:
 
     async def _sync_file(self, descriptor: int) -> None:
         with disk_errors():
-            await trio.to_thread.run_sync(os.fdatasync, descriptor, limiter=self._folder.writers)
+            await self._thread(os.fdatasync, descriptor)
             if not self._name_synced:
-                await trio.to_thread.run_sync(sync_folder, self._folder.path, limiter=self._folder.writers)
+                await self._thread(sync_folder, self._folder.path)
         self._name_synced = True
+
+    async def _thread(self, work: Callable[..., object], *arguments: object) -> None:
+        """Do something with the file that may take a while. Until it is done, the descriptor is not closed."""
+        self._in_threads += 1
+        try:
+            await trio.to_thread.run_sync(partial(work, *arguments), limiter=self._folder.writers)
+        finally:
+            self._in_threads -= 1
+            if self._to_be_closed:
+                self.close()
 
     def _open(self) -> int:
         if self._descriptor < 0:
@@ -286,3 +291,13 @@ def _is_zeros(data: bytes) -> bool:
     if data[0] or data[-1] or data[len(data) // 2]:
         return False
     return all(data[at : at + len(_ZEROS)] == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS)))
+
+
+def _read_pieces(descriptor: int, pieces: Sequence[tuple[int, memoryview]]) -> None:
+    for start, into in pieces:
+        at = 0
+        while at < len(into):
+            got = os.preadv(descriptor, [into[at:]], start + at)
+            if got == 0:
+                raise CorruptData("a draft is shorter than its row says")
+            at += got

@@ -214,21 +214,24 @@ class File:
         self._layers[0].unsaved = True
 
     async def squash(self) -> None:
-        """Give the upload of the sealed draft up: merge it into the one above it, or open it again if there is none."""
+        """Give the upload of the sealed draft up: merge it into the one above it."""
         async with self._exclusive:
-            lowest = self._layers[0]
-            assert lowest.id is not None
-            if len(self._layers) == 1:
-                self._files.store.unseal(lowest.id)
-                lowest.sealed = lowest.complete = False
+            if len(self._layers) < 2:
                 return
-            above = self._layers[1]
-            await above.take_from_below(self._files.store, lowest)
+            below, above = self._layers
+            assert below.id is not None
+            try:
+                await above.take_from_below(self._files.store, below)
+            except CorruptData:
+                if below in self._layers:
+                    raise
+            if below not in self._layers:  # acknowledged meanwhile: what was taken from it is also what lies below now
+                return
             with self._files.store.database.transaction():
                 above.save(self._files.store, self._files.clock.wall_ns())
-                self._files.store.drop_draft(lowest.id)
-            del self._layers[0]
-        self._files.unlink([lowest])
+                self._files.store.drop_draft(below.id)
+            self._layers.remove(below)
+        self._files.unlink([below])
 
     async def manifest(self) -> Manifest | None:
         """Of the base; None for a new file."""
@@ -252,10 +255,8 @@ class File:
                 held.append((piece.start, into[piece.start - start : piece.end - start]))
             elif piece.start < shows:
                 into[piece.start - start : shows - start] = await self._read_base(piece.start, shows)
-        if draft.in_memory:
-            draft.read_into(held)
-        elif held:
-            await trio.to_thread.run_sync(draft.read_into, held, limiter=self._files.folder.writers)
+        if held:
+            await draft.read_into(held)
 
     def dropped(self, draft_ids: list[int], base: Base | None) -> list[Draft]:
         """Rows of these drafts are gone, acknowledged or discarded; what remains lies on `base`."""

@@ -127,14 +127,6 @@ class ContentStore:
         with self.database.transaction():
             self._execute("UPDATE draft SET sealed = 1 WHERE id = ?", (draft,))
 
-    def unseal(self, draft: int) -> None:
-        """Its upload is off: writes may go on in it, and what was computed of it says nothing any more."""
-        with self.database.transaction():
-            self._execute(
-                "UPDATE draft SET sealed = 0, complete = 0, manifest_id = NULL, sha256 = NULL WHERE id = ?",
-                (draft,),
-            )
-
     def complete(self, draft: int, manifest_id: bytes, manifest: bytes, sha256: bytes | None) -> bool:
         """The service holds every object of this manifest. False if the draft is gone meanwhile."""
         with self.database.transaction():
