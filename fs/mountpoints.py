@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ MAX_BACKGROUND = 1024
 READ_AHEAD_KIB = 1024
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _STACKED_MAX = 100
+_DYING_SECONDS = 0.05
+"""While its process ends, a mount says ECONNABORTED; ENOTCONN comes after that."""
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
@@ -70,6 +73,9 @@ def prepare_mount_point(path: Path) -> Path:
         except NotADirectoryError:
             raise MountPointError(f"{path} is not a folder") from None
         except OSError as error:
+            if error.errno == errno.ECONNABORTED:
+                time.sleep(_DYING_SECONDS)
+                continue
             if error.errno != errno.ENOTCONN:
                 raise MountPointError(f"cannot mount on {path}: {error.strerror}") from error
             # A mount whose process is gone. Mounts stack, so there may be another one below; and only after this errno,
@@ -95,11 +101,16 @@ def _make(path: Path) -> None:
 
 
 def is_dead(path: Path) -> bool:
-    """Whether the process behind a mount point is gone."""
-    try:
-        path.stat()
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
+    """Whether the process behind a mount point is gone. STATFS is a request that no cache of the kernel answers."""
+    for _ in range(_STACKED_MAX):
+        try:
+            os.statvfs(path)
+        except OSError as error:
+            if error.errno != errno.ECONNABORTED:
+                return error.errno == errno.ENOTCONN
+            time.sleep(_DYING_SECONDS)
+        else:
+            return False
     return False
 
 

@@ -36,8 +36,8 @@ class Service:
     def start(self) -> None:
         """On the same port again after `stop`."""
         command = [str(ALOFT), "serve", "--data", str(self.folder / "service"), "--port", str(self.port), "--json"]
-        log = (self.folder / "service.log").open("a")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        with (self.folder / "service.log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -48,7 +48,7 @@ class Service:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(PATIENCE)
+            self.process.communicate(timeout=PATIENCE)
             self.process = None
 
 
@@ -111,7 +111,10 @@ class Device:
         """As `kill -9` does, and until the process is gone."""
         pid = self.pid()
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not is_running(pid), "the end of the mount process")
+        self.wait_for_the_end_of(pid)
+
+    def wait_for_the_end_of(self, pid: int) -> None:
+        wait_until(lambda: not is_running(pid), f"the end of the mount process {pid}")
 
     def counters(self) -> Any:
         return self.json("status")["drive"]["counters"]
@@ -148,14 +151,15 @@ class Device:
     def _wait_for_the_process(self, lock: Path) -> None:
         pid = lock.read_text().split("\n")[0]
         if pid:
-            wait_until(lambda: not is_running(int(pid)), f"the end of the mount process {pid}")
+            self.wait_for_the_end_of(int(pid))
 
 
 def is_running(pid: int) -> bool:
-    """A zombie is not."""
+    """A zombie is not; but one whose threads still end may hold the kernel's connection open."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        is_zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return not is_zombie or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
