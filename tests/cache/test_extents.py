@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +11,8 @@ from hypothesis import strategies as st
 from cache.extents import BadExtents, Extent, Extents, Held
 
 SIZE = 40
-marks = st.lists(
-    st.tuples(st.integers(0, SIZE), st.integers(0, SIZE), st.sampled_from([Held.DATA, Held.ZEROS, Held.NOTHING, "cut"])), max_size=25
-)
+kinds = st.sampled_from([Held.DATA, Held.ZEROS, Held.NOTHING, "cut"])
+marks = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE), kinds), max_size=25)
 
 
 def built(steps: list[tuple[int, int, Held | str]]) -> tuple[Extents, list[Held]]:
@@ -36,7 +37,7 @@ def test_equals_a_mark_per_byte(steps: list[tuple[int, int, Held | str]]) -> Non
         seen += [piece.held] * (piece.end - piece.start)
     assert seen == model
     listed = list(extents)
-    for left, right in zip(listed, listed[1:], strict=False):
+    for left, right in pairwise(listed):
         assert left.end < right.start or (left.end == right.start and left.held is not right.held)
     assert extents.data_bytes == model.count(Held.DATA)
     assert extents.data_end == max((i + 1 for i, held in enumerate(model) if held is Held.DATA), default=0)

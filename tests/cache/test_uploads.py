@@ -265,9 +265,7 @@ class TestOpenFiles:
             assert (await device.push(ino)).inline == b"new"
             file.release()
 
-    async def test_a_file_that_is_closed_often_is_one_version(
-        self, device: Contents, autojump_clock: MockClock
-    ) -> None:
+    async def test_a_file_that_is_closed_often_is_one_version(self, device: Contents, autojump_clock: MockClock) -> None:
         async with device.running():
             ino = device.create("file")
             for number in range(10):
