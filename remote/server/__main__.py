@@ -33,6 +33,14 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        return _serve(options)
+    except (DataFolderError, CannotListen, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _serve(options: argparse.Namespace) -> int:
     config = ServerConfig(
         data=options.data,
         host=options.host,
@@ -45,14 +53,10 @@ def main() -> int:
         max_devices=options.max_devices,
         password_memory_kib=options.password_memory,
     )
-    try:
-        if options.invite:
-            sys.stdout.write(create_invitation(config) + "\n")
-        else:
-            run(config, on_ready=_say_ready)
-    except (DataFolderError, CannotListen) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    if options.invite:
+        sys.stdout.write(create_invitation(config) + "\n")
+    else:
+        run(config, on_ready=_say_ready)
     return 0
 
 

@@ -15,7 +15,7 @@ from remote.protocol import Account, LoginRequest, ProblemType, RegisterRequest
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as rows
 from remote.server.database.engine import Database
-from remote.server.problems import Refused
+from remote.server.problems import Refused, require_printable
 from remote.server.ratelimit import Limit
 
 WINDOW_SECONDS = 300
@@ -56,9 +56,8 @@ class Accounts:
             raise Refused(ProblemType.FORBIDDEN, "This service takes no new accounts.")
         if self._config.registration == "invite" and not request.invitation:
             raise Refused(ProblemType.FORBIDDEN, "This service takes new accounts by invitation only.", field="invitation")
-        for field in ("email", "name"):
-            if not _printable(getattr(request, field)):
-                raise Refused(ProblemType.INVALID, "Control characters are not allowed.", field=field)
+        require_printable(request.email, "email")
+        require_printable(request.name, "name")
         account = rows.NewAccount(
             id=self._random(16),
             email=request.email.strip(),
@@ -111,7 +110,3 @@ class Accounts:
 
 def _code_hash(code: str) -> bytes:
     return hashlib.sha256(code.strip().encode()).digest()
-
-
-def _printable(text: str) -> bool:
-    return not any(unicodedata.category(character) == "Cc" for character in text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 GIB = 2**30
 
@@ -28,3 +29,10 @@ class ServerConfig:
     """Active devices of one account."""
     password_memory_kib: int = 64 * 1024
     """argon2id's memory cost; only tests have a reason to lower it."""
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both a certificate and a key")
+        if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):
+            raise ValueError(f"the public URL {self.public_url!r} does not begin with http:// or https://")

@@ -20,7 +20,7 @@ from remote.server.database import accounts as account_rows
 from remote.server.database import devices as rows
 from remote.server.database.devices import DeviceRow
 from remote.server.database.engine import Database
-from remote.server.problems import Refused, not_found
+from remote.server.problems import Refused, not_found, require_printable
 from remote.server.tokens import ACCESS_SECONDS, AccessTokens, Claims, unauthenticated
 
 REFRESH_BYTES = 32
@@ -54,6 +54,7 @@ class Devices:
 
     def login(self, account: Account, request: LoginRequest) -> Login:
         """Log a device of `account` in; the caller has checked the password."""
+        require_printable(request.device.name, "device.name")
         with self._database.write() as connection:
             account_rows.by_id(connection, account.id, lock=True)
             device = self._take_slot(connection, account.id, request)

@@ -5,6 +5,7 @@ Rules raise `Refused`; only the application turns it into an answer.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
@@ -58,6 +59,12 @@ class Refused(Exception):
 def not_found(what: str = "") -> Refused:
     """For what does not exist, and for what the caller may not see: the two look the same."""
     return Refused(ProblemType.NOT_FOUND, what)
+
+
+def require_printable(text: str, field: str) -> None:
+    """Refuse what would play tricks on the terminal, or the database, that shows it."""
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise Refused(ProblemType.INVALID, "Control characters are not allowed.", field=field)
 
 
 def problem_response(refused: Refused) -> Response:

@@ -114,6 +114,12 @@ async def test_the_same_home_is_the_same_device(world: World) -> None:
     problem(await first.send("GET", "/v1/account"), 401, "unauthenticated")
 
 
+async def test_a_device_name_cannot_play_tricks(world: World) -> None:
+    await world.register(ADA)
+    body = {"email": ADA, "password": PASSWORD, "device": {"installation": new_id(), "name": "\x1b[2J"}}
+    assert problem(await world.http.post("/v1/sessions", json=body), 400, "invalid")["field"] == "device.name"
+
+
 async def test_one_home_in_two_accounts_is_two_devices(world: World, ada: Device) -> None:
     eve = await world.device("eve@example.org", ada.installation)
     assert eve.id != ada.id

@@ -181,6 +181,40 @@ async def test_a_removed_device_does_not_go_on_waiting(world: World, ada: Device
     problem(answers[0], 401, "revoked")
 
 
+async def test_who_goes_away_is_not_waited_for(world: World, ada: Device) -> None:
+    """Plain ASGI, where the test owns the moment at which the caller hangs up."""
+    cursor = (await ada.changes(""))["cursor"]
+    token = ada.tokens["access_token"].encode()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/changes",
+        "query_string": f"cursor={cursor}&wait=60".encode(),
+        "headers": [(b"authorization", b"Bearer " + token), (b"host", b"x")],
+        "scheme": "http",
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+        "root_path": "",
+        "client": ("127.0.0.1", 1),
+        "server": ("x", 80),
+    }
+    hung_up, sent = trio.Event(), []
+
+    async def receive() -> Json:
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Json) -> None:
+        sent.append(message)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.app, scope, receive, send)
+            await until(lambda: world.service.wake.waiting() == 1)
+            hung_up.set()
+    assert world.service.wake.waiting() == 0
+
+
 async def until(condition: object) -> None:
     """Give others their turn until it is so; bounded by the time that a test may take."""
     assert callable(condition)

@@ -156,6 +156,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         create_invitation(ServerConfig(tmp_path / "nothing"))
 
 
+def test_a_configuration_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="both"):
+        ServerConfig(tmp_path, tls_cert=tmp_path / "cert")
+    with pytest.raises(ValueError, match="public URL"):
+        ServerConfig(tmp_path, public_url="drive.example.org")
+
+
 # -------------------------------------------------------------------------------------------------------------- waking
 
 
