@@ -14,6 +14,7 @@ from cache.clock import Clock, Randomness
 from cache.guards import check_service_tree
 from cache.merge import Contacts, Fate, FreeName, Key, Merged, State, find_contacts, merge
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged
+from cache.store.bulk import BulkRows, EntryMoved, InodeRenewed
 from cache.store.content import ContentStore
 from cache.store.database import Database
 from cache.store.sides import BaseSide, LocalSide, ServiceSide, StagedInode, encode_opaque
@@ -56,6 +57,7 @@ class MergeStore:
         self._clock = clock
         self._randomness = randomness
         self._execute = database.sql.execute
+        self._bulk = BulkRows(database)
         self.base = BaseSide(tree)
         self.local = LocalSide(tree)
         self.service = ServiceSide(tree, self.base)
@@ -93,13 +95,11 @@ class MergeStore:
         """
         with self.database.transaction():
             applied = Applied()
-            keys = self._execute("SELECT parent, name FROM staged_entry WHERE space = ?", (space,)).fetchall()
-            inodes = [row[0] for row in self._execute("SELECT ino FROM staged_inode WHERE space = ?", (space,))]
-            if keys or inodes:
+            if self._has_staged(space):
                 check_service_tree(self.service, self._staged_names(space), self._folders_losing_a_name(space), root)
-                contacts = self._contacts(keys, inodes, root, keep)
+                contacts = self._contacts(space, root, keep)
                 merged = merge(self.base, self.service, self.local, contacts, root, free_name)
-                self._apply(space, merged, keys, inodes, applied)
+                self._apply(space, merged, applied)
             self._execute("UPDATE space SET listed = 1 WHERE number = ?", (space,))
         return applied
 
@@ -122,10 +122,19 @@ class MergeStore:
         )
         return [ino for (ino,) in rows]
 
-    def _contacts(self, keys: list[Key], inodes: list[int], root: int, keep: frozenset[int]) -> Contacts:
+    def _has_staged(self, space: int) -> bool:
+        return any(
+            self._execute(f"SELECT 1 FROM {table} WHERE space = ? LIMIT 1", (space,)).fetchone()
+            for table in ("staged_entry", "staged_inode")
+        )
+
+    def _contacts(self, space: int, root: int, keep: frozenset[int]) -> Contacts:
+        """As `find_contacts` has them; it is asked only about staged rows that may be near a local change."""
         if not any(self._execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("entry_base", "inode_base", "draft")):
             contacts = _NOTHING
         else:
+            keys = self._execute(_KEYS_NEAR_CHANGES, (space,)).fetchall()
+            inodes = [row[0] for row in self._execute(_INODES_NEAR_CHANGES, (space,))]
             contacts = find_contacts(self.base, self.service, self.local, keys, inodes, root, self._is_dirty)
         return Contacts(contacts.inodes | keep, contacts.moved_folders, keep) if keep else contacts
 
@@ -135,46 +144,54 @@ class MergeStore:
 
     # --------------------------------------------------------------------------------------------------- its outcome
 
-    def _apply(self, space: int, merged: Merged, keys: list[Key], inodes: list[int], applied: Applied) -> None:
+    def _apply(self, space: int, merged: Merged, applied: Applied) -> None:
         now = self._clock.wall_ns()
-        places = self._places(merged, keys)  # all reads of the old states come before the first write
-        names = {ino: self._tree.names(ino) for ino in {*inodes, *merged.states}}
+        places = self._places(space, merged)  # all reads of the old states come before the first write
         sources = {copied.source: self._row(copied.source) for copied in merged.copies}
-        rows = {ino: self.service.staged(ino) for ino in {*inodes, *merged.states}}
-        bases = {ino: self._tree.base_inode(ino) for ino in merged.states}
+        decided = [(ino, self.service.staged(ino), self._tree.base_inode(ino)) for ino in merged.states]
+        superfluous = self._never_here(space)
+        self._bulk.take_all_but(space, [place.key for place in places], list(merged.states))
         changes = _Changes(applied)
-        for ino, staged in rows.items():
-            if ino in merged.states:
-                self._apply_decided(ino, merged.states[ino], merged.fates[ino], staged, bases[ino], now, changes)
-            elif staged is not None and (names[ino] or self.service.names(ino) or self._tree.inode(ino) is not None):
-                self._apply_clean(ino, staged, now, changes)
+        changes.bulk(*self._bulk.apply(now))
+        for ino, staged, base in decided:
+            self._apply_decided(ino, merged.states[ino], merged.fates[ino], staged, base, now, changes)
         for place in places:
             self._apply_place(place, changes)
         for copied in merged.copies:
             self._make_copy(space, copied.key, sources[copied.source], now, changes)
         applied.conflicts = len(merged.copies) + merged.rules["renamed"]
-        self._forget_staged(space, places, rows)
+        self._execute("DELETE FROM staged_entry WHERE space = ?", (space,))
+        self._execute("DELETE FROM staged_inode WHERE space = ?", (space,))
+        for ino in superfluous:
+            if self._tree.inode(ino) is None:
+                self._tree.purge(ino)
         changes.finish(self._tree)
 
-    def _places(self, merged: Merged, keys: Iterable[Key]) -> list[_Place]:
-        """Every key that may change, and what it holds after the merge."""
+    def _never_here(self, space: int) -> list[int]:
+        """What is staged, or is the folder of something staged, and has no row: perhaps only a number that nobody needs."""
+        rows = self._execute(
+            "SELECT x.ino FROM (SELECT parent AS ino FROM staged_entry WHERE space = ?1 UNION SELECT ino FROM staged_entry "
+            "WHERE space = ?1 AND ino IS NOT NULL UNION SELECT ino FROM staged_inode WHERE space = ?1) x "
+            "WHERE NOT EXISTS (SELECT 1 FROM inode i WHERE i.ino = x.ino) "
+            "AND NOT EXISTS (SELECT 1 FROM staged_entry e WHERE e.ino = x.ino)",
+            (space,),
+        )
+        return [ino for (ino,) in rows]
+
+    def _places(self, space: int, merged: Merged) -> list[_Place]:
+        """The keys that are not simply the service's now: names of decided inodes, and names that were changed here."""
         claimed = {key: ino for ino, names in merged.names.items() for key in names}
-        affected = dict.fromkeys(keys)
+        affected: dict[Key, None] = dict.fromkeys(self._execute(_STAGED_SHADOWED, (space,)).fetchall())
         for ino, names in merged.names.items():
             for side in (self.base, self.service, self.local):
                 affected.update(dict.fromkeys(side.names(ino)))
             affected.update(dict.fromkeys(names))
-        all_clean = not merged.states
         places = []
         for key in affected:
             staged = self._execute("SELECT ino, rev FROM staged_entry WHERE parent = ? AND name = ?", key).fetchone()
             base, rev = staged if staged is not None else (self.base.holder(key), self._tree.entry_rev(*key))
-            local = base if all_clean and not self._has_shadow(key) else claimed.get(key) or self._undecided_holder(key, merged)
-            places.append(_Place(key, base, rev, local))
+            places.append(_Place(key, base, rev, claimed.get(key) or self._undecided_holder(key, merged)))
         return places
-
-    def _has_shadow(self, key: Key) -> bool:
-        return self._execute("SELECT 1 FROM entry_base WHERE parent = ? AND name = ?", key).fetchone() is not None
 
     def _undecided_holder(self, key: Key, merged: Merged) -> int | None:
         """Of an inode that was not decided, one of the two sides left the names alone: those of the other are the result."""
@@ -184,13 +201,6 @@ class MergeStore:
                 if key in (self.local.names(ino) if service == self.base.names(ino) else service):
                     return ino
         return None
-
-    def _apply_clean(self, ino: int, staged: StagedInode, now: int, changes: _Changes) -> None:
-        """Only the service changed this inode (or it is new here)."""
-        old = self._tree.inode(ino)
-        new = _with_base(old or _new_row(ino, staged, now), staged.base, now)
-        self._tree.set_inode_states(ino, base=staged.base, rev=staged.rev, content_rev=staged.content_rev, local=new)
-        changes.inode(old, new)
 
     def _apply_decided(
         self, ino: int, state: State, fate: Fate, staged: StagedInode | None, base: BaseRow | None, now: int, changes: _Changes
@@ -251,13 +261,6 @@ class MergeStore:
         changes.applied.moved.append((source.ino, ino))
         changes.entry(key, None, ino)
 
-    def _forget_staged(self, space: int, places: list[_Place], rows: Iterable[int]) -> None:
-        self._execute("DELETE FROM staged_entry WHERE space = ?", (space,))
-        self._execute("DELETE FROM staged_inode WHERE space = ?", (space,))
-        for ino in {place.key[0] for place in places} | set(rows):
-            if self._tree.inode(ino) is None:
-                self._tree.purge(ino)  # only the number of something that was never here
-
     def _row(self, ino: int) -> InodeRow:
         row = self._tree.inode(ino)
         assert row is not None, "a merge copied the content of an inode that is not here"
@@ -274,39 +277,19 @@ class MergeStore:
         now = self._clock.wall_ns()
         with self.database.transaction():
             while folders and limit > 0:
-                parent, after = folders[0]
-                rows = self._execute(
-                    "SELECT name, ino, rev FROM staged_entry WHERE parent = ? AND name > ? AND space = ? AND ino IS NOT NULL "
-                    "ORDER BY name LIMIT ?",
-                    (parent, after, space, limit),
-                ).fetchall()
-                if len(rows) < limit:
+                folder, after = folders[0]
+                count, last, below = self._bulk.take_connected(space, folder, after, limit)
+                if count < limit:
                     folders.popleft()
                 else:
-                    folders[0] = (parent, rows[-1][0])
-                limit -= len(rows)
-                for name, ino, rev in rows:
-                    if self._apply_first((parent, name), ino, rev, now, changes):
-                        folders.append((ino, ""))
+                    folders[0] = (folder, last)
+                limit -= max(count, 1)
+                if count:
+                    changes.bulk(*self._bulk.apply(now))
+                    self._bulk.forget_staged()
+                    folders.extend((ino, "") for ino in below)
             changes.finish(self._tree)
         return changes.applied.changes
-
-    def _apply_first(self, key: Key, ino: int, rev: int, now: int, changes: _Changes) -> bool:
-        """Show one row of a first listing. Returns whether it is a folder, and what is in it can be shown now."""
-        if self._tree.child(*key) is not None or self._has_shadow(key):
-            return False
-        staged, held = self.service.staged(ino), self._tree.inode(ino)
-        if held is None:
-            if staged is None:
-                return False
-            self._apply_clean(ino, staged, now, changes)
-            self._execute("DELETE FROM staged_inode WHERE ino = ?", (ino,))
-        elif held.kind is Kind.DIRECTORY or self._is_dirty(ino):
-            return False
-        self._tree.set_entry_states(*key, base=ino, rev=rev, local=ino)
-        self._execute("DELETE FROM staged_entry WHERE parent = ? AND name = ?", key)
-        changes.entry(key, None, ino)
-        return held is None and staged is not None and staged.kind is Kind.DIRECTORY
 
     def folders_here(self, space: int) -> list[int]:
         rows = self._execute(
@@ -334,6 +317,16 @@ class _Changes:
     def entry(self, key: Key, before: int | None, after: int | None) -> None:
         self.applied.changes.append(EntryChanged(*key, gone=after is None))
         self._attributes.update(dict.fromkeys(ino for ino in (key[0], before, after) if ino is not None))
+
+    def bulk(self, moved: Iterable[EntryMoved], renewed: Iterable[InodeRenewed]) -> None:
+        for one in moved:
+            self.entry(one.key, one.before, one.after)
+        for inode in renewed:
+            self._attributes[inode.ino] = None
+            if inode.is_file and inode.content:
+                self._contents[inode.ino] = None
+            elif inode.is_file and inode.mtime:
+                self._times[inode.ino] = None
 
     def inode(self, old: InodeRow | None, new: InodeRow, *, replaced: bool = False) -> None:
         if old is None:
@@ -380,13 +373,6 @@ def _new_row(ino: int, staged: StagedInode, now: int) -> InodeRow:
     )
 
 
-def _with_base(row: InodeRow, base: BaseRow, now: int) -> InodeRow:
-    new = replace(row, **{column: getattr(base, column) for column in _BASE_COLUMNS})
-    if row.kind is Kind.FILE:
-        new = replace(new, size=base.manifest_size)
-    return new if new == row else replace(new, ctime_ns=now)
-
-
 _SAME = " AND ".join(f"{{0}}.{column} IS s.{column}" for column in _BASE_COLUMNS)
 _KNOWN = (
     "DELETE FROM staged_entry AS s WHERE space = ? AND rev < coalesce("
@@ -402,8 +388,21 @@ _KNOWN = (
     "WHERE i.ino = s.ino AND i.rev = s.rev AND i.content_rev = s.content_rev AND CASE WHEN b.ino IS NULL "
     f"THEN {_SAME.format('i')} ELSE b.known = 1 AND {_SAME.format('b')} END)",
 )
-_IS_DIRTY = (
-    "SELECT 1 WHERE EXISTS (SELECT 1 FROM inode_base WHERE ino = ?1) OR EXISTS (SELECT 1 FROM draft WHERE ino = ?1) "
-    "OR EXISTS (SELECT 1 FROM entry_base WHERE ino = ?1) OR EXISTS (SELECT 1 FROM entry e JOIN entry_base b "
-    "ON b.parent = e.parent AND b.name = e.name WHERE e.ino = ?1)"
+_DIRTY = (
+    "(EXISTS (SELECT 1 FROM inode_base WHERE ino = {0}) OR EXISTS (SELECT 1 FROM draft WHERE ino = {0}) "
+    "OR EXISTS (SELECT 1 FROM entry_base WHERE ino = {0}) OR EXISTS (SELECT 1 FROM entry x JOIN entry_base y "
+    "ON y.parent = x.parent AND y.name = x.name WHERE x.ino = {0}))"
 )
+_STAGED_SHADOWED = (
+    "SELECT s.parent, s.name FROM staged_entry s CROSS JOIN entry_base b ON b.parent = s.parent AND b.name = s.name "
+    "WHERE s.space = ?"
+)
+_KEYS_NEAR_CHANGES = (
+    "SELECT s.parent, s.name FROM staged_entry s LEFT JOIN entry_base b ON b.parent = s.parent AND b.name = s.name "
+    "LEFT JOIN entry e ON e.parent = s.parent AND e.name = s.name LEFT JOIN inode i ON i.ino = s.ino "
+    "LEFT JOIN inode h ON h.ino = e.ino WHERE s.space = ? AND (b.parent IS NOT NULL OR i.kind = 'directory' "
+    "OR h.kind = 'directory' OR (s.ino IS NOT NULL AND NOT EXISTS (SELECT 1 FROM entry p WHERE p.ino = s.parent)) "
+    f"OR {_DIRTY.format('s.ino')} OR {_DIRTY.format('e.ino')})"
+)
+_INODES_NEAR_CHANGES = f"SELECT s.ino FROM staged_inode s WHERE s.space = ? AND {_DIRTY.format('s.ino')}"
+_IS_DIRTY = f"SELECT 1 WHERE {_DIRTY.format('?1')}"
