@@ -44,7 +44,7 @@ from cache.sending import Sender
 from cache.status import Breaker, CacheStatus, Counters, DriveStatus, ListingProgress, Queue, Queued, Speeds, SyncReport
 from cache.store.content import ContentStore
 from cache.store.database import DamagedDatabase, Database, DatabaseUnusable
-from cache.store.pending import PendingStore
+from cache.store.pending import Pending, PendingStore, count_beside
 from cache.store.restart import RestartStore
 from cache.store.tree import TreeStore
 from cache.supervisor import Supervisor
@@ -61,6 +61,9 @@ ACCOUNT_PERIOD = 300.0
 ACCOUNT_RETRY = 15.0
 CACHE_PERIOD = 2.0
 SYNC_PERIOD = 0.05
+COUNT_PERIOD = 1.0
+COUNTED = 2000
+"""Rows that the status counts itself, in about two milliseconds."""
 
 
 class WrongAccount(DatabaseUnusable):
@@ -115,6 +118,7 @@ class Drive:
         self._ended = trio.Event()
         self._recovered: Recovered | None = None
         self._cache_use = CacheUse(0, options.cache_size, 0)
+        self._counted: Pending | None = None
         self._database = Database.open(paths.database)
         try:
             self._build(space)
@@ -207,6 +211,7 @@ class Drive:
             "housekeeping": self._housekeeping.run,
             "account": self._follow_account,
             "cache": self._follow_cache,
+            "queue": self._follow_queue,
             "check": self._check_replica,
         }
 
@@ -238,6 +243,13 @@ class Drive:
         while True:
             self._cache_use = await self._chunks.use()
             await trio.sleep(CACHE_PERIOD)
+
+    async def _follow_queue(self) -> None:
+        """Count what waits, in a thread, while there is so much of it that the status cannot count it itself."""
+        while True:
+            is_long = self._pending.is_long(COUNTED)
+            self._counted = await trio.to_thread.run_sync(count_beside, self._paths.database) if is_long else None
+            await trio.sleep(COUNT_PERIOD)
 
     async def _check_replica(self) -> None:
         """Read the whole of a replica that was too large for it when it was opened. A damaged one says nothing to the service."""
@@ -294,16 +306,17 @@ class Drive:
 
         If it cannot go on (offline, paused, stopped, errors), returns at once with what waits, unless there is a timeout.
         """
-        point = SyncPoint(self._tree, self._pending, self.replica.path_of, self._is_finished)
+        point = SyncPoint(self._tree, self._pending, self.replica.path_of)
+        await point.draw(self._is_finished)
         deadline = trio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
         self._uploads.skip_quiet()
         self._exchange.push.wake()
         while not point.reached():
             reason = self._why_not()
             if reason is not None and timeout_seconds is None:
-                return self._not_synced(point, reason)
+                return await self._not_synced(point, reason)
             if trio.current_time() >= deadline:
-                return self._not_synced(point, reason or "it takes longer")
+                return await self._not_synced(point, reason or "it takes longer")
             await trio.sleep(SYNC_PERIOD)
         return SyncReport(True, None, (), 0, 0)
 
@@ -324,8 +337,8 @@ class Drive:
             return "many files would be deleted (aloft confirm-deletes, or aloft undo-deletes)"
         return "some files have errors" if self._pending.has_errors() else None
 
-    def _not_synced(self, point: SyncPoint, reason: str) -> SyncReport:
-        waiting = point.waiting()
+    async def _not_synced(self, point: SyncPoint, reason: str) -> SyncReport:
+        waiting = await point.waiting()
         return SyncReport(False, reason, waiting.paths, waiting.files, waiting.bytes)
 
     def _is_finished(self, ino: int) -> bool:
@@ -403,7 +416,7 @@ class Drive:
         return next((Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped()), None)
 
     def _queue(self) -> Queue:
-        pending = self._pending.counts()
+        pending = self._counted if self._counted is not None and self._pending.is_long(COUNTED) else self._pending.counts()
         shown = [Queued(self.replica.path_of(file.ino) or "", file.size, file.error) for file in self._pending.files(SHOWN)]
         return Queue(pending.files, pending.bytes, pending.changes, tuple(shown))
 

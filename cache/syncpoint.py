@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+import trio
+
 from cache.store.pending import PendingStore
 from cache.store.tree import TreeStore
 
 SHOWN = 100
+SLICE = 500
+"""Rows between two checkpoints."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -30,51 +34,65 @@ class Waiting:
 
 
 class SyncPoint:
-    """`is_finished(ino)`: whether everything that was written to the file was followed by a close or fsync."""
+    """Draw it with `draw`."""
 
-    def __init__(
-        self,
-        tree: TreeStore,
-        pending: PendingStore,
-        path_of: Callable[[int], str | None],
-        is_finished: Callable[[int], bool],
-    ) -> None:
+    def __init__(self, tree: TreeStore, pending: PendingStore, path_of: Callable[[int], str | None]) -> None:
         self._tree = tree
         self._pending = pending
         self._path_of = path_of
-        self._drafts = {draft: ino for draft, ino in pending.drafts() if is_finished(ino)}
+        self._drafts: dict[int, int] = {}
         self._entries: dict[tuple[int, str], int | None] = {}
         self._inodes: dict[int, int] = {}
-        for space in pending.spaces():
-            for entry in tree.dirty_entries(space):
-                if entry.local is None or self._is_due(entry.local, is_finished):
-                    self._entries[entry.parent, entry.name] = entry.base
-            for ino in tree.dirty_inodes(space):
-                row = tree.inode(ino)
-                if row is not None and row.nlink > 0 and self._is_due(ino, is_finished):
-                    self._inodes[ino] = row.rev
 
-    def _is_due(self, ino: int, is_finished: Callable[[int], bool]) -> bool:
-        """A new file goes to the service with its content; anything else may go before."""
-        return self._tree.base_inode(ino) is not None or is_finished(ino)
+    async def draw(self, is_finished: Callable[[int], bool]) -> None:
+        """Take note of what waits now. `is_finished(ino)`: whether what was written to the file was closed or fsynced.
+
+        A new file goes to the service with its content; anything else may go before.
+        """
+        draft, key, ino = 0, (0, ""), 0
+        while drafts := self._pending.drafts_after(draft, SLICE):
+            draft = drafts[-1][0]
+            self._drafts.update((id_, owner) for id_, owner in drafts if is_finished(owner))
+            await trio.lowlevel.checkpoint()
+        while entries := self._pending.entries_after(key, SLICE):
+            key = (entries[-1].parent, entries[-1].name)
+            for entry in entries:
+                if entry.base != entry.local and (
+                    entry.local is None or is_finished(entry.local) or self._tree.base_inode(entry.local) is not None
+                ):
+                    self._entries[entry.parent, entry.name] = entry.base
+            await trio.lowlevel.checkpoint()
+        while inodes := self._pending.inodes_after(ino, SLICE):
+            ino = inodes[-1].ino
+            self._inodes.update((one.ino, one.rev) for one in inodes if one.dirty and (one.known or is_finished(one.ino)))
+            await trio.lowlevel.checkpoint()
 
     def reached(self) -> bool:
         """Whether all of it is on the service. Cheap when it is asked again and again: it stops at the first that is not."""
         return (
-            _none_left(self._drafts, lambda draft, _: self._pending.is_pending_draft(draft))
+            _none_left(self._drafts, self._is_waiting_draft)
             and _none_left(self._entries, self._is_waiting_entry)
             and _none_left(self._inodes, self._is_waiting_inode)
         )
 
-    def waiting(self) -> Waiting:
-        """What of it the service has not acknowledged yet."""
-        drafts = {ino for draft, ino in self._drafts.items() if self._pending.is_pending_draft(draft)}
-        inos = drafts | {ino for ino, rev in self._inodes.items() if self._is_waiting_inode(ino, rev)}
-        entries = [key for key, base in self._entries.items() if self._is_waiting_entry(key, base)]
-        named = {key for key in entries if self._tree.child(*key) not in inos}
-        paths = [self._path_of(ino) for ino in islice(inos, SHOWN)] + [self._path(*key) for key in islice(named, SHOWN)]
-        sizes = [row.size for ino in drafts if (row := self._tree.inode(ino)) is not None]
-        return Waiting(tuple(sorted({path for path in paths if path})[:SHOWN]), len(inos) + len(named), sum(sizes))
+    async def waiting(self) -> Waiting:
+        """What of it is not on the service yet."""
+        await _keep(self._drafts, self._is_waiting_draft)
+        await _keep(self._entries, self._is_waiting_entry)
+        await _keep(self._inodes, self._is_waiting_inode)
+        files = {*self._drafts.values(), *self._inodes}
+        paths = [self._path_of(ino) for ino in islice(files, SHOWN)] + [self._path(*key) for key in islice(self._entries, SHOWN)]
+        size = 0
+        for number, ino in enumerate(set(self._drafts.values())):
+            row = self._tree.inode(ino)
+            size += 0 if row is None else row.size
+            if number % SLICE == 0:
+                await trio.lowlevel.checkpoint()
+        named = sum(self._tree.child(*key) not in files for key in self._entries)
+        return Waiting(tuple(sorted({path for path in paths if path})[:SHOWN]), len(files) + named, size)
+
+    def _is_waiting_draft(self, draft: int, _: int) -> bool:
+        return self._pending.is_pending_draft(draft)
 
     def _is_waiting_entry(self, key: tuple[int, str], base: int | None) -> bool:
         now = self._tree.base_entry(*key)
@@ -96,3 +114,12 @@ def _none_left(waiting: dict[K, V], still: Callable[[K, V], bool]) -> bool:
             return False
         del waiting[key]
     return True
+
+
+async def _keep(waiting: dict[K, V], still: Callable[[K, V], bool]) -> None:
+    """Drop what does not wait any more."""
+    for number, key in enumerate(list(waiting)):
+        if not still(key, waiting[key]):
+            del waiting[key]
+        if number % SLICE == SLICE - 1:
+            await trio.lowlevel.checkpoint()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import trio
 
-from cache.clock import SystemRandomness
+from cache.clock import SystemClock, SystemRandomness
 from cache.drive import Drive, DriveOptions
 from cache.errors import NoEntry
 from cache.home import HomePaths
-from cache.model import Change, Node, RenameMode
+from cache.model import AttributeUpdate, Change, Node, RenameMode
 from cache.status import SyncReport
 from cache.store.schema import ROOT
 from remote.accounts import Accounts
@@ -22,7 +22,7 @@ from remote.http import HttpService
 from remote.protocol import DeviceLogin, Kind, Login, LoginRequest, RegisterRequest
 
 PASSWORD = "correct horse"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a condition that has not come true will not."""
 
 QUICK = DriveOptions(cache_size=256 * 2**20, upload_delay=0.0, io_timeout=10.0)
@@ -107,6 +107,8 @@ class Device:
         try:
             if data:
                 await file.write(offset or 0, data)
+            now = SystemClock().wall_ns()  # the kernel owns the times of a file that is written, and tells before it flushes
+            self.drive.replica.set_attributes(node.ino, AttributeUpdate(mtime_ns=now, ctime_ns=now))
             await file.flush()
         finally:
             file.release()
