@@ -311,7 +311,7 @@ class Drive:
         deadline = trio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
         self._uploads.skip_quiet()
         self._exchange.push.wake()
-        while not point.reached():
+        while not await point.reached():
             reason = self._why_not()
             if reason is not None and timeout_seconds is None:
                 return await self._not_synced(point, reason)

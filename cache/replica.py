@@ -239,7 +239,7 @@ class Replica:
         """Neither the kernel nor an open file holds this inode any more; if it has no name, `sweep` will purge it."""
         self.sweep_wanted = True
 
-    def sweep(self, after: int = 0, limit: int = 500) -> int | None:
+    def sweep(self, after: int = 0, limit: int = 100) -> int | None:
         """Purge inodes above `after` that have no name, here or on the service, and that nobody holds.
 
         Looks at most at `limit` of them and returns where to go on, or None at the end. Their drafts go with them: a name

@@ -17,7 +17,7 @@ from cache.store.pending import PendingStore
 from cache.store.tree import TreeStore
 
 SHOWN = 100
-SLICE = 500
+SLICE = 200
 """Rows between two checkpoints."""
 
 K = TypeVar("K")
@@ -67,12 +67,12 @@ class SyncPoint:
             self._inodes.update((one.ino, one.rev) for one in inodes if one.dirty and (one.known or is_finished(one.ino)))
             await trio.lowlevel.checkpoint()
 
-    def reached(self) -> bool:
+    async def reached(self) -> bool:
         """Whether all of it is on the service. Cheap when it is asked again and again: it stops at the first that is not."""
         return (
-            _none_left(self._drafts, self._is_waiting_draft)
-            and _none_left(self._entries, self._is_waiting_entry)
-            and _none_left(self._inodes, self._is_waiting_inode)
+            await _none_left(self._drafts, self._is_waiting_draft)
+            and await _none_left(self._entries, self._is_waiting_entry)
+            and await _none_left(self._inodes, self._is_waiting_inode)
         )
 
     async def waiting(self) -> Waiting:
@@ -107,12 +107,13 @@ class SyncPoint:
         return None if folder is None else f"{folder}/{name}".lstrip("/")
 
 
-def _none_left(waiting: dict[K, V], still: Callable[[K, V], bool]) -> bool:
+async def _none_left(waiting: dict[K, V], still: Callable[[K, V], bool]) -> bool:
     while waiting:
-        key = next(iter(waiting))
-        if still(key, waiting[key]):
-            return False
-        del waiting[key]
+        for key in list(islice(waiting, SLICE)):
+            if still(key, waiting[key]):
+                return False
+            del waiting[key]
+        await trio.lowlevel.checkpoint()
     return True
 
 

@@ -389,9 +389,7 @@ class TreeStore:
 
         That includes an outstanding commit, which might. The caller knows that neither the kernel nor an open file holds it.
         """
-        if self.is_root(ino) or any(
-            self._execute(f"SELECT 1 FROM {mention} LIMIT 1", (ino,)).fetchone() for mention in _MENTIONS
-        ):
+        if self.is_root(ino) or self._execute(_IS_MENTIONED, (ino,)).fetchone()[0]:
             return False
         self._execute("DELETE FROM inode_base WHERE ino = ?", (ino,))
         self._execute("DELETE FROM inode WHERE ino = ?", (ino,))
@@ -463,17 +461,20 @@ class TreeStore:
         )
 
 
-_MENTIONS = (
-    "entry WHERE ino = ?",
-    "entry_base WHERE ino = ?",
-    "draft WHERE ino = ?",
-    "entry WHERE parent = ?",
-    "entry_base WHERE parent = ?",
-    "staged_inode WHERE ino = ?",
-    "staged_entry WHERE ino = ?",
-    "staged_entry WHERE parent = ?",
-    "outstanding_content WHERE ino = ?",
-    "space s JOIN identity d ON d.space = s.number WHERE d.ino = ? AND s.commit_body IS NOT NULL",
+_IS_MENTIONED = "SELECT " + " OR ".join(
+    f"EXISTS (SELECT 1 FROM {mention})"
+    for mention in (
+        "entry WHERE ino = ?1",
+        "entry_base WHERE ino = ?1",
+        "draft WHERE ino = ?1",
+        "entry WHERE parent = ?1",
+        "entry_base WHERE parent = ?1",
+        "staged_inode WHERE ino = ?1",
+        "staged_entry WHERE ino = ?1",
+        "staged_entry WHERE parent = ?1",
+        "outstanding_content WHERE ino = ?1",
+        "identity d JOIN space s ON s.number = d.space WHERE d.ino = ?1 AND s.commit_body IS NOT NULL",
+    )
 )
 
 
