@@ -6,7 +6,7 @@ Knows nothing of sending.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -84,9 +84,8 @@ class CommitBuilder:
 
     def build(self, space: SpaceRow, held: Held, groups_max: int = GROUPS_MAX) -> Commit:
         """The next commit of a space; without groups if there is nothing to send."""
-        changes = LocalChanges(
-            self._tree, self._contents, space.root, held.names.keys(), self._deletions_not_admitted(space.number)
-        )
+        held_removals = self._deletions_not_admitted(space.number)
+        changes = LocalChanges(self._tree, self._contents, space.root, held.names.keys(), held_removals)
         commit = Commit()
         deadline = self._clock.monotonic() + SECONDS_MAX
         rows = _Rows(self._tree, self._contents, changes)
@@ -97,7 +96,7 @@ class CommitBuilder:
                 commit.unfinished = full = True
             return full
 
-        for plan in plan_groups(changes, self._seeds(space.number, is_full)):
+        for plan in plan_groups(changes, self._seeds(space.number, held_removals, is_full)):
             rows.add_plan(commit, plan)
             if is_full():
                 break
@@ -112,7 +111,7 @@ class CommitBuilder:
 
     def _end_fruitless_rounds(self, commit: Commit) -> None:
         """Changes that wait for the person, or for bytes, must not be looked at for ever."""
-        if commit.groups or self._fruitless_rounds > 2:
+        if commit.groups or self._fruitless_rounds >= 2:
             self._fruitless_rounds = 0
             commit.unfinished = commit.unfinished and bool(commit.groups)
 
@@ -123,12 +122,12 @@ class CommitBuilder:
         gone = self._store.files_to_disappear(space)
         return self.breaker(space).admit(gone, lambda: self._store.count_files(space))
 
-    def _seeds(self, space: int, is_full: Callable[[], bool]) -> Iterator[Key]:
+    def _seeds(self, space: int, held_removals: Set[int], is_full: Callable[[], bool]) -> Iterator[Key]:
         """Names to look at, going round: each call goes on where the last one had no time to."""
         began = after = self._entries_after.get(space, _START)
         passes = 1 if began == _START else 2
         while passes and not is_full():
-            keys, end = self._store.ready_entries(space, after, _SLICE)
+            keys, end = self._store.ready_entries(space, after, _SLICE, held_removals)
             for key in keys:
                 yield key
                 self._entries_after[space] = key

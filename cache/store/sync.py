@@ -5,7 +5,7 @@ Each method that writes is one transaction, or joins the one it stands in. What 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from cache.merge import Key
@@ -180,13 +180,15 @@ class SyncStore:
 
     # --------------------------------------------------------------------------------------------------- what to push
 
-    def ready_entries(self, space: int, after: Key, limit: int) -> tuple[list[Key], Key | None]:
-        """Dirty names after a key, without new files whose bytes are still on their way.
+    def ready_entries(
+        self, space: int, after: Key, limit: int, held_removals: Set[int] = frozenset()
+    ) -> tuple[list[Key], Key | None]:
+        """Dirty names after a key, without new files whose bytes are still on their way, and names that `held_removals` lost.
 
         Looks at `limit` names at most, and returns where to go on (None: at the end).
         """
         rows = self._execute(
-            "SELECT b.parent, b.name, b.ino IS NOT e.ino AND NOT coalesce(i.kind = 'file' AND i.manifest_id IS NULL "
+            "SELECT b.parent, b.name, b.ino, b.ino IS NOT e.ino AND NOT coalesce(i.kind = 'file' AND i.manifest_id IS NULL "
             "AND NOT EXISTS (SELECT 1 FROM draft f WHERE f.ino = i.ino AND f.complete = 1), 0) AND d.space = ? "
             "FROM (SELECT parent, name, ino FROM entry_base WHERE (parent, name) > (?, ?) ORDER BY parent, name LIMIT ?) b "
             "JOIN identity d ON d.ino = b.parent "
@@ -194,7 +196,7 @@ class SyncStore:
             (space, *after, limit),
         ).fetchall()
         end = None if len(rows) < limit else (rows[-1][0], rows[-1][1])
-        return [(parent, name) for parent, name, ready in rows if ready], end
+        return [(parent, name) for parent, name, old, ready in rows if ready and old not in held_removals], end
 
     def ready_inodes(self, space: int, after: int, limit: int) -> tuple[list[int], int | None]:
         """Inodes above `after` that the service has, and whose attributes or complete content may differ from what it has."""
