@@ -242,8 +242,8 @@ class Operations(pyfuse3.Operations):
         if held.ino is None or (held.superseded and held.file is None):
             raise Superseded("the kernel looks again and opens what is there now")
         truncate = bool(flags & os.O_TRUNC)
-        writable = flags & os.O_ACCMODE != os.O_RDONLY
-        if truncate:
+        writable = truncate or flags & os.O_ACCMODE != os.O_RDONLY  # O_RDONLY with O_TRUNC empties the file, too
+        if truncate and ctx.uid != 0:  # root's writing keeps them
             self._clear_set_id(held.ino)
         return self._opened(inode, self._files.open(held.ino, writable=writable, truncate=truncate), writable=writable)
 

@@ -45,11 +45,15 @@ class Service:
 
     def mount(self, home: str, *options: str) -> Path:
         point = self.folder / f"{home}-mount"
-        point.mkdir()
         self.aloft(home, "mount", str(point), "--allow-other", *options)
         if not os.path.ismount(point):
             pytest.fail(f"aloft mount returned, but nothing is mounted at {point}")
         return point
+
+    def settle(self, home: str) -> None:
+        """Everything on the service, the cases' many deletions included, which the drive asks about."""
+        self.aloft(home, "confirm-deletes")
+        self.aloft(home, "sync", "--timeout", "60")
 
     def umount(self, home: str) -> None:
         point = self.folder / f"{home}-mount"
@@ -112,6 +116,7 @@ def mounted(service: Service) -> Iterator[Path]:
         yield point
     finally:
         service.umount("first")
+    service.aloft("first", "fsck")
 
 
 @pytest.fixture(scope="session")

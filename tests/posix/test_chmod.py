@@ -179,10 +179,11 @@ def test_writing_by_the_owner_clears_the_set_id_bits(place: Path, mode: int) -> 
 def test_writing_by_root_keeps_the_set_id_bits(place: Path, mode: int) -> None:
     path = make_for(ALICE, "regular", place / "file", 0o777)
     path.chmod(mode)
-    descriptor = os.open(path, os.O_WRONLY)
-    os.write(descriptor, b"x")
-    os.close(descriptor)
-    assert mode_of(path) == mode
+    for flags in (os.O_WRONLY, os.O_WRONLY | os.O_TRUNC):
+        descriptor = os.open(path, flags)
+        os.write(descriptor, b"x")
+        os.close(descriptor)
+        assert mode_of(path) == mode
 
 
 @pytest.mark.parametrize("mode", [0o4777, 0o2777, 0o6777], ids=oct)

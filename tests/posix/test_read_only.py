@@ -32,7 +32,7 @@ def read_only(request: pytest.FixtureRequest, under_test: Path) -> Iterator[tupl
         subprocess.run(["umount", view], check=True)
         return
     service: Service = request.getfixturevalue("service")
-    service.aloft("first", "sync")
+    service.settle("first")
     service.aloft("reader", "login", "--server", service.url, "--email", service.email, "--device", "reader")
     point = service.mount("reader", "--read-only")
     try:
