@@ -403,7 +403,7 @@ class Drive:
             counters=self._counters(),
             listing=ListingProgress(*self._pending.listed_entries()),
             pins=self._pins.progress,
-            breaker=self._breaker(),
+            breakers=self._breakers(),
             problems=self._exchange.push.status.problems,
             failures=self._supervisor.failures(),
             quota=usage.quota,
@@ -411,9 +411,8 @@ class Drive:
             recovered=self._recovered.surfaced if self._recovered is not None else (),
         )
 
-    def _breaker(self) -> Breaker | None:
-        """The first, if more than one is in the way."""
-        return next((Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped()), None)
+    def _breakers(self) -> tuple[Breaker, ...]:
+        return tuple(Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped())
 
     def _queue(self) -> Queue:
         pending = self._counted if self._counted is not None and self._pending.is_long(COUNTED) else self._pending.counts()

@@ -102,7 +102,7 @@ class DriveStatus:
     counters: Counters
     listing: ListingProgress
     pins: PinProgress
-    breaker: Breaker | None
+    breakers: tuple[Breaker, ...]
     failures: tuple[TaskFailure, ...]
     problems: tuple[str, ...]
     """Changes that the service refuses."""

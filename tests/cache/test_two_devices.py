@@ -307,7 +307,7 @@ async def test_a_mass_of_deletions_waits_for_the_person(homes: tuple[Home, Home]
         everything = await desk.contents()
         for path in sorted(desk.tree(), reverse=True):
             desk.remove(path)
-        await until(lambda: desk.drive.status().breaker)
+        await until(lambda: desk.drive.status().breakers)
         assert desk.drive.undo_deletes() == 600
         await desk.sync()
         assert await desk.contents() == everything
@@ -315,13 +315,13 @@ async def test_a_mass_of_deletions_waits_for_the_person(homes: tuple[Home, Home]
 
         for path in sorted(laptop.tree(), reverse=True):
             laptop.remove(path)
-        await until(lambda: laptop.drive.status().breaker)
+        await until(lambda: laptop.drive.status().breakers)
         report = await laptop.drive.sync()
         assert "confirm-deletes" in (report.reason or "")
         assert laptop.drive.confirm_deletes() == 600
         await laptop.sync()
         # The other device stops as well if they come at once, which depends on how they were spread over commits.
-        await until(lambda: desk.drive.status().breaker or desk.tree() == {})
+        await until(lambda: desk.drive.status().breakers or desk.tree() == {})
         desk.drive.confirm_deletes()
         await until(lambda: desk.tree() == {})
 
