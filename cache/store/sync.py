@@ -213,8 +213,9 @@ class SyncStore:
     def files_to_disappear(self, space: int) -> list[int]:
         """Files that the service has under a name, and that have none here."""
         rows = self._execute(
-            "SELECT DISTINCT b.ino FROM entry_base b JOIN inode i ON i.ino = b.ino JOIN identity d ON d.ino = b.ino "
-            "WHERE b.ino IS NOT NULL AND d.space = ? AND i.kind <> 'directory' AND i.nlink = 0",
+            "SELECT i.ino FROM inode i INDEXED BY inode_nameless JOIN identity d ON d.ino = i.ino "
+            "WHERE i.nlink = 0 AND i.kind <> 'directory' AND d.space = ? "
+            "AND EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = i.ino)",
             (space,),
         )
         return [ino for (ino,) in rows]
