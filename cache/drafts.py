@@ -48,10 +48,14 @@ class DraftFolder:
     def file_of(self, draft: int) -> Path:
         return self.path / str(draft)
 
-    def unlink(self, drafts: list[int]) -> None:
-        """For a worker thread, after the transaction that dropped their rows."""
-        for draft in drafts:
-            self.file_of(draft).unlink(missing_ok=True)
+    def unlink(self, drafts: list[int], make_durable: Callable[[], None]) -> None:
+        """For a worker thread, after the transaction that dropped their rows. It is made durable first: power loss must not
+        bring a row back whose file is gone."""
+        files = [file for draft in drafts if (file := self.file_of(draft)).exists()]
+        if files:
+            make_durable()
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 class Draft:

@@ -216,7 +216,8 @@ class Files:
 
     def _unlink_ids(self, draft_ids: list[int]) -> None:
         if draft_ids:
-            trio.lowlevel.start_thread_soon(partial(self.folder.unlink, draft_ids), self._log_unlink)
+            work = partial(self.folder.unlink, draft_ids, self.store.database.make_durable)
+            trio.lowlevel.start_thread_soon(work, self._log_unlink)
 
 
 class _NoQueue:
