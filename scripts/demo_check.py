@@ -44,7 +44,7 @@ def check(demo: Path) -> int:
                 console.print(f"[dim]{name} …[/]")
                 try:
                     seen = step()
-                except Failed as failure:
+                except (Failed, OSError) as failure:
                     table.add_row("✗", name, str(failure), style="red")
                     break
                 table.add_row("✓", name, seen)
@@ -263,7 +263,7 @@ class Play:
 
 def _gather(target: Path) -> tuple[int, int]:
     """Copy a part of this system's Python library: real files, folders and symlinks. How many files and bytes."""
-    roots = [*sorted(Path("/usr/lib").glob("python3*")), Path(os.__file__).parent]
+    roots = dict.fromkeys([*sorted(Path("/usr/lib").glob("python3*")), Path(os.__file__).parent])
     count = size = 0
     for path in (path for root in roots for path in sorted(root.rglob("*"))):
         if count >= MOST_FILES or size >= MOST_BYTES:
