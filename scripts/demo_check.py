@@ -84,7 +84,7 @@ class Play:
             ("edit on one, see it on the other", self.edit),
             ("rename, remove, and chmod on the other, see it on the one", self.change_back),
             ("edit one file on both at once", self.conflict),
-            ("cut the service's wire, work on, join it again", self.work_offline),
+            ("go offline, work on, come back", self.work_offline),
             ("kill -9 in the middle of an upload", self.kill),
             ("mount again: only what is missing goes up", self.resume),
             ("read the big file on the other device", self.read_big),
