@@ -26,7 +26,7 @@ MOST_FILES = 3_000
 MOST_BYTES = 64 * MIB
 BIG = 192 * MIB
 """Size of the file whose upload is cut."""
-CUT_LIMIT = "24M"
+CUT_LIMIT = "12M"
 """Upload limit per second while it is to be cut: slow enough to be met in the middle."""
 
 
