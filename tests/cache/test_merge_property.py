@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.scenarios import DEEP, FINE, PHASED, Generator, failure, live_through, shrunk
+from tests.support.scenarios import DEEP, DIRECTED, FINE, PHASED, Generator, failure, live_through, shrunk
 
 SEEDS = int(os.environ.get("ALOFT_MERGE_SEEDS", "250"))
 RULES = {
@@ -28,6 +28,11 @@ def test_nothing_is_lost_and_all_agree(first: int) -> None:
         if found:
             small = shrunk(scenario)
             pytest.fail(f"seed {seed}: {found}\nsmallest: {failure(small)}\n{small}")
+
+
+@pytest.mark.parametrize("name", DIRECTED)
+def test_what_seeds_hardly_find(name: str) -> None:
+    assert failure(DIRECTED[name]) is None
 
 
 @pytest.mark.timeout(24 * 3600)

@@ -124,6 +124,8 @@ class World(Watch):
         assert mine.content is not None
         assert theirs.content is not None
         one, two = mine.content.size, theirs.content.size
+        if mine.content.manifest_id is not None and one == two:
+            raise Broken(f"{replica.device} made a copy of {one}, which is {two}")
         if min(one, two) >= FIRST_TRACKED and (self.descends(one, two, False) or self.descends(two, one, False)):
             raise Broken(f"{replica.device} made a copy without cause: {one} and {two}")
 
@@ -519,6 +521,39 @@ class Generator:
         return 2, only
 
 
+def _steps(text: str) -> list[Step]:
+    """`what device a b c`, separated by commas; numbers that are left out are 0."""
+    steps: list[Step] = []
+    for words in (part.split() for part in text.split(",")):
+        numbers = [int(word) for word in words[1:]] + [0] * (5 - len(words))
+        for what in ("start_push", "deliver", "answer") if words[0] == "push" else (words[0],):
+            steps.append((what, *numbers))  # type: ignore[arg-type]
+    return steps
+
+
+DIRECTED = {
+    "a content after attributes that were acknowledged": Scenario(
+        2,
+        None,
+        3,
+        _steps(
+            "create 0 0 0 1, sync 0, sync 1, write 1 0 0 1, upload 1, push 1, "
+            "write 0 0 0 1, set_attribute 0 0 1, push 0, upload 0, push 0"
+        ),
+    ),
+    "a page from before a commit that was answered since": Scenario(
+        2,
+        None,
+        3,
+        _steps(
+            "make_folder 0 0 0, make_folder 0 0 1, sync 0, sync 1, rename 0 0 2 0, push 0, ask 1 1, "
+            "rename 0 1 0 0, push 0, rename 1 1 1 1, push 1, receive 1"
+        ),
+    ),
+}
+"""What random seeds hardly ever find."""
+
+
 def live_through(scenario: Scenario) -> World:
     """Run `scenario`; raises what is `Broken`."""
     world = World(scenario.devices, scenario.only)
@@ -553,4 +588,17 @@ def shrunk(scenario: Scenario) -> Scenario:
     return replace(scenario, steps=steps)
 
 
-__all__ = ["DEEP", "FINE", "PHASED", "Broken", "Generator", "Scenario", "World", "failure", "live_through", "shrunk", "sync"]
+__all__ = [
+    "DEEP",
+    "DIRECTED",
+    "FINE",
+    "PHASED",
+    "Broken",
+    "Generator",
+    "Scenario",
+    "World",
+    "failure",
+    "live_through",
+    "shrunk",
+    "sync",
+]
