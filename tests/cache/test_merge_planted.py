@@ -110,14 +110,20 @@ def contacts_are_only_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def attributes_advance_the_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = replicas.Replica.acknowledge
+    """One revision for a whole row, on both sides."""
+    write_row, acknowledge = ReferenceService.write_row, replicas.Replica.acknowledge
 
-    def acknowledge(self: Any, group: Any, outcome: Any) -> None:
-        original(self, group, outcome)
+    def write(self: Any, device: Any, ino: Any, *details: Any) -> None:
+        write_row(self, device, ino, *details)
+        self.rows[ino].content_rev = self.rows[ino].rev
+
+    def record(self: Any, group: Any, outcome: Any) -> None:
+        acknowledge(self, group, outcome)
         for ino in group.inodes:
             self.base.states[ino] = scenarios.replace(self.base.states[ino], content_rev=outcome.inodes[ino][0])
 
-    monkeypatch.setattr(replicas.Replica, "acknowledge", acknowledge)
+    monkeypatch.setattr(ReferenceService, "write_row", write)
+    monkeypatch.setattr(replicas.Replica, "acknowledge", record)
 
 
 def acknowledgement_takes_what_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
