@@ -11,11 +11,13 @@ import errno
 import logging
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
 import pyfuse3
+import trio
 
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged
 from fs.inodes import Inodes
@@ -103,6 +105,14 @@ class Invalidator:
     def tell(self, changes: Iterable[Change]) -> None:
         for notice in notices(changes, self._inodes):
             self._queue.put(notice)
+
+    async def tell_of_attributes(self, number: int) -> None:
+        """Like a change of mode, but heard before this returns: for a handler that changes what its reply does not carry.
+
+        This kind of notification waits for no lock and no request, so a handler may wait for it, in a thread.
+        """
+        with suppress(OSError):
+            await trio.to_thread.run_sync(self._kernel.invalidate_attributes, number)
 
     def stop(self, timeout_seconds: float) -> None:
         self._queue.put(None)

@@ -69,7 +69,7 @@ class Mount:
         self._inodes = Inodes()
         self._invalidator = Invalidator(self._inodes, RealKernel())
         handlers = OperationsWithXattrs if options.enable_xattr else Operations
-        self._operations = handlers(drive, self._inodes, options.owners())
+        self._operations = handlers(drive, self._inodes, options.owners(), self._invalidator.tell_of_attributes)
         self._fusermount = fusermount()
         self._device = 0
         self._detached = False

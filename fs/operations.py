@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -53,8 +53,10 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = True
 
-    def __init__(self, drive: Drive, inodes: Inodes, owners: Owners) -> None:
+    def __init__(self, drive: Drive, inodes: Inodes, owners: Owners, forget_attributes: Callable[[int], Awaitable[None]]) -> None:
+        """`forget_attributes(number)`: make the kernel ask again; see `Invalidator.tell_of_attributes`."""
         super().__init__()
+        self._forget_attributes = forget_attributes
         self._drive = drive
         self._replica = drive.replica
         self._files = drive.files
@@ -243,9 +245,10 @@ class Operations(pyfuse3.Operations):
             raise Superseded("the kernel looks again and opens what is there now")
         truncate = bool(flags & os.O_TRUNC)
         writable = truncate or flags & os.O_ACCMODE != os.O_RDONLY  # O_RDONLY with O_TRUNC empties the file, too
-        if truncate and ctx.uid != 0:  # root's writing keeps them
-            self._clear_set_id(held.ino)
-        return self._opened(inode, self._files.open(held.ino, writable=writable, truncate=truncate), writable=writable)
+        info = self._opened(inode, self._files.open(held.ino, writable=writable, truncate=truncate), writable=writable)
+        if truncate and ctx.uid != 0 and self._clear_set_id(held.ino):  # root's writing keeps them
+            await self._forget_attributes(inode)
+        return info
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -352,13 +355,15 @@ class Operations(pyfuse3.Operations):
             raise Superseded("the kernel looks again and truncates what is there now")
         await self._files.truncate(self._inodes.ino(number), size)
 
-    def _clear_set_id(self, ino: int) -> None:
+    def _clear_set_id(self, ino: int) -> bool:
+        """Whether there were any."""
         mode = self._replica.node(ino).mode
         cleared = mode & ~stat.S_ISUID
         if mode & stat.S_IXGRP:  # without it, sgid means mandatory locking and stays
             cleared &= ~stat.S_ISGID
         if cleared != mode:
             self._replica.set_attributes(ino, AttributeUpdate(mode=cleared))
+        return cleared != mode
 
 
 class OperationsWithXattrs(Operations):

@@ -41,7 +41,11 @@ class Kernel:
 
     def __post_init__(self) -> None:
         self.inodes = Inodes()
-        self.ops: Any = self.kind(cast("Drive", self.drive), self.inodes, self.owners)
+        self.told_to_forget: list[int] = []
+        self.ops: Any = self.kind(cast("Drive", self.drive), self.inodes, self.owners, self._forget_attributes)
+
+    async def _forget_attributes(self, number: int) -> None:
+        self.told_to_forget.append(number)
 
     async def lookup(self, name: str, parent: int = ROOT) -> EntryAttributes:
         entry: EntryAttributes = await self.ops.lookup(parent, name.encode(), self.ctx)
@@ -337,6 +341,16 @@ async def test_open_with_truncation_cuts_and_clears_the_set_id_bits(kernel: Kern
     fh = await kernel.open(number, os.O_WRONLY | os.O_TRUNC)
     entry = await kernel.ops.getattr(number, kernel.ctx)
     assert (entry.st_size, stat.S_IMODE(entry.st_mode)) == (0, 0o755)
+    assert kernel.told_to_forget == [number]
+    await kernel.ops.release(fh)
+
+
+async def test_root_s_truncation_leaves_the_set_id_bits(drive: LocalDrive) -> None:
+    kernel = Kernel(drive, Owners(0, 0, numeric=True), ctx=SimpleNamespace(uid=0, gid=0, pid=1, umask=0))
+    number = await kernel.make("file", b"content")
+    await kernel.setattr(number, mode=0o6755)
+    fh = await kernel.open(number, os.O_WRONLY | os.O_TRUNC)
+    assert stat.S_IMODE((await kernel.ops.getattr(number, kernel.ctx)).st_mode) == 0o6755
     await kernel.ops.release(fh)
 
 

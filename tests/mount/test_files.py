@@ -160,12 +160,22 @@ def test_open_flags(mount: Path) -> None:
     os.close(fd)
     with refused(errno.EEXIST):
         os.open(mount / "file", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    (mount / "file").chmod(0o6755)
     os.close(os.open(mount / "file", os.O_WRONLY | os.O_TRUNC))
-    status = (mount / "file").stat()
-    assert (status.st_size, stat.S_IMODE(status.st_mode)) == (0, 0o755)
+    assert (mount / "file").stat().st_size == 0
     with refused(errno.EOPNOTSUPP):
         os.open(mount, os.O_TMPFILE | os.O_RDWR)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has other users to write as")
+def test_truncating_by_opening_clears_the_set_id_bits_but_not_for_root(device: Any) -> None:
+    device.folder.chmod(0o755)
+    mount = device.mount("--allow-other")
+    for name, user, expected in (("root", 0, 0o6777), ("user", 65534, 0o777)):
+        (mount / name).write_text("content")
+        (mount / name).chmod(0o6777)
+        script = f"import os; os.close(os.open({str(mount / name)!r}, os.O_WRONLY | os.O_TRUNC))"
+        subprocess.run(["setpriv", f"--reuid={user}", "--clear-groups", "/usr/bin/env", "python3", "-c", script], check=True)
+        assert ((mount / name).stat().st_size, stat.S_IMODE((mount / name).stat().st_mode)) == (0, expected)
 
 
 def test_times_have_nanoseconds_and_stay(mount: Path) -> None:
