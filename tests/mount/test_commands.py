@@ -90,7 +90,10 @@ def test_mounting_without_the_service(service: Any, devices: Any) -> None:
 
 def test_mounting_offline(devices: Any) -> None:
     one, two = devices.add(), devices.add()
-    a, b = one.mount(), two.mount("--offline")
+    a, b = one.mount(), two.mount()
+    two.aloft("sync")
+    two.umount()
+    two.mount("--offline")
     (a / "from one").write_text("one")
     (b / "from two").write_text("two")
     assert two.json("status")["drive"]["connection"] == "offline"
@@ -152,8 +155,10 @@ def test_the_breaker_is_shown_and_obeyed(devices: Any) -> None:
         os.mknod(a / "folder" / f"{number}")
     one.aloft("sync")
     wait_until(lambda: (b / "folder").exists() and len(os.listdir(b / "folder")) == 600)
+    one.aloft("pause")  # else the first ones are on the service before they are many
     for path in (a / "folder").iterdir():
         path.unlink()
+    one.aloft("resume")
     wait_until(lambda: one.json("status")["drive"]["breakers"])
     assert "confirm-deletes" in one.aloft("status")
     assert one.run("sync").returncode == 3
