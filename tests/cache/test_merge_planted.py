@@ -1,12 +1,11 @@
 """Every rule switched off in turn: a rule whose absence no seed notices is superfluous, or untested.
 
-Takes minutes, so it runs on demand: `ALOFT_PLANTED=1`. It reaches into the merge and the groups, because that is where the
+Takes minutes, so it runs with `--long`. It reaches into the merge and the groups, because that is where the
 rules are.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests.support.scenarios import DEEP, DIRECTED, FINE, PHASED, Generator, fai
 SEEDS = 4000
 Patch = Callable[[pytest.MonkeyPatch], None]
 
-pytestmark = pytest.mark.skipif("ALOFT_PLANTED" not in os.environ, reason="takes minutes; set ALOFT_PLANTED=1")
+pytestmark = pytest.mark.long
 
 
 def replaced(owner: Any, name: str, new: Any) -> Patch:
