@@ -41,7 +41,7 @@ def serve(
 
     import platformdirs
 
-    from remote.server.app import run
+    from remote.server.app import CannotListen, run
     from remote.server.config import ServerConfig
     from remote.server.folder import DataFolderError
 
@@ -70,6 +70,5 @@ def serve(
         run(config, on_ready=say_where)
     except DataFolderError as error:
         fail(str(error))
-    except SystemExit as stop:  # uvicorn's way to say that it cannot listen; it has logged why
-        if stop.code:
-            fail(f"cannot listen on {host}, port {port}: choose another --host or --port")
+    except CannotListen as error:
+        fail(f"cannot listen on {host}, port {port}: {error}; choose another --host or --port")
