@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from cache.merge import Key
 from cache.store.database import Database
 
+_TABLES = (
+    "bulk_entry (parent INTEGER, name TEXT, ino INTEGER, rev INTEGER, PRIMARY KEY (parent, name))",
+    "bulk_inode (ino INTEGER PRIMARY KEY)",
+    "not_bulk_entry (parent INTEGER, name TEXT, PRIMARY KEY (parent, name))",
+    "not_bulk_inode (ino INTEGER PRIMARY KEY)",
+)
 _COLUMNS = ("mode", "uid", "gid", "mtime_ns", "xattrs", "manifest_id", "manifest_size", "sha256")
 _DIFFERS = " OR ".join(f"i.{column} IS NOT s.{column}" for column in _COLUMNS)
 _COPY = ", ".join(f"{column} = s.{column}" for column in _COLUMNS)
@@ -45,12 +51,8 @@ class BulkRows:
     def __init__(self, database: Database) -> None:
         self._execute = database.sql.execute
         self._executemany = database.sql.executemany
-        self._execute(
-            "CREATE TEMP TABLE bulk_entry (parent INTEGER, name TEXT, ino INTEGER, rev INTEGER, PRIMARY KEY (parent, name))"
-        )
-        self._execute("CREATE TEMP TABLE bulk_inode (ino INTEGER PRIMARY KEY)")
-        self._execute("CREATE TEMP TABLE not_bulk_entry (parent INTEGER, name TEXT, PRIMARY KEY (parent, name))")
-        self._execute("CREATE TEMP TABLE not_bulk_inode (ino INTEGER PRIMARY KEY)")
+        for table in _TABLES:
+            self._execute(f"CREATE TEMP TABLE IF NOT EXISTS {table}")
 
     def take_all_but(self, space: int, keys: list[Key], inodes: list[int]) -> None:
         """All that is staged for a space, without these names and inodes."""

@@ -17,7 +17,7 @@ from cache.model import Connection as State
 from cache.pull import PAGE_ROWS
 from cache.store.schema import ROOT
 from remote.api import StaleCommit
-from remote.protocol import CommitRequest, GroupOutcome, Kind
+from remote.protocol import CommitRequest, EntryState, GroupOutcome, Kind
 from tests.support.exchange_device import ExchangeDevice
 from tests.support.wire_service import WireService
 
@@ -538,6 +538,35 @@ async def test_a_service_whose_tree_is_none_stops_the_exchange_and_deletes_nothi
     service.news.notify()
     await until(lambda: laptop.connection.state is State.STOPPED)
     assert laptop.paths() == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 256, "ü" * 128, "\ud800"])
+def test_a_page_with_a_name_that_no_folder_may_hold_is_none(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        EntryState(parent=bytes(16), name=name, inode=None, rev=1)
+
+
+async def test_an_answer_that_makes_no_sense_is_refused_whole_and_asked_for_again(
+    service: WireService, laptop: ExchangeDevice, desk: ExchangeDevice
+) -> None:
+    laptop.create("f", "text")
+    await quiet(laptop, desk)
+    desk.link.set_down(True)
+    laptop.remove("f")
+    laptop.create("g", "text")
+    await quiet(laptop)
+    broken = service.tree.rows[laptop.tree.id_of(laptop.node("g").ino)]
+    content, broken.content = broken.content, None
+    desk.link.set_down(False)
+    await until(lambda: desk.exchange.pull.status.error is not None and "cannot be" in desk.exchange.pull.status.error)
+    assert desk.paths() == {"f": "text"}
+    assert desk.connection.state is State.ONLINE
+    polls = desk.link.polls
+    await until(lambda: desk.link.polls > polls)
+    assert desk.paths() == {"f": "text"}
+    broken.content = content
+    await quiet(laptop, desk)
+    assert desk.paths() == {"g": "text"}
 
 
 async def test_an_inode_of_another_space_is_refused(service: WireService, laptop: ExchangeDevice) -> None:
