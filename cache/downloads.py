@@ -6,6 +6,7 @@ waits at most its budget. What came is verified, decoded, and handed to the chun
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ GATHER = 0.005
 ATTEMPTS = 6
 DECODE_INLINE_MAX = 16 * 1024
 _DECODERS = 2
+
+log = logging.getLogger(__name__)
 
 
 class Priority(IntEnum):
@@ -172,6 +175,9 @@ class Downloads:
                 await self._chunks.put_open(ref.object_id, plain, pinned=fetch.pinned)
         except Unavailable as failure:
             fetch.failure = failure
+        except Exception as error:  # whatever it is, it is this object's: the other readers and the drive go on
+            log.exception("an object could not be fetched")
+            fetch.failure = Unavailable(f"{type(error).__name__}: {error}")
         finally:
             del self._fetches[ref.object_id]
             fetch.done.set()

@@ -138,6 +138,16 @@ class Draft:
         self.size = size
         self.unsaved = True
 
+    def remembered(self) -> Callable[[], None]:
+        """What makes the draft again what it is now, unless bytes were written to it meanwhile."""
+        size, floor, extents, untrimmed = self.size, self.floor, self.extents.copy(), self._untrimmed
+        data = None if self._data is None else bytearray(self._data)
+
+        def restore() -> None:
+            self.size, self.floor, self.extents, self._untrimmed, self._data = size, floor, extents, untrimmed, data
+
+        return restore
+
     async def trim(self) -> None:
         """Give back what a truncation freed. Only after `save`."""
         if self._untrimmed and self._data is None and not self.sealed:
@@ -150,11 +160,17 @@ class Draft:
         """Let the row say what the draft holds now; after it, the draft survives the end of this process."""
         data = None if self._data is None else bytes(self._data)
         packed = self.extents.pack()
-        if self.id is None:
-            self.id = store.add_draft(self.ino, self.size, self.floor, packed, data, now_ns)
-        else:
-            store.save_draft(self.id, self.size, self.floor, packed, data, now_ns)
-        self.unsaved = False
+        with store.database.transaction():
+            store.database.transaction().if_rolled_back(partial(self._not_saved, self.id))
+            if self.id is None:
+                self.id = store.add_draft(self.ino, self.size, self.floor, packed, data, now_ns)
+            else:
+                store.save_draft(self.id, self.size, self.floor, packed, data, now_ns)
+            self.unsaved = False
+
+    def _not_saved(self, id_: int | None) -> None:
+        self.id = id_
+        self.unsaved = True
 
     def give_to(self, store: ContentStore, ino: int, now_ns: int) -> None:
         """The draft belongs to another file now. Its row may be gone (then it comes back), or never have been."""
@@ -206,6 +222,7 @@ class Draft:
                 elif piece.held is Held.DATA:
                     await self._copy(store, below, piece.start, piece.end)
         self.floor = min(self.floor, below.floor)
+        self.extents.cut(self.size)  # it may have been truncated meanwhile
         self.unsaved = True
         await self.sync()
 

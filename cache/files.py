@@ -5,6 +5,7 @@ Knows no kernel, no names, no commit.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
@@ -16,7 +17,7 @@ from cache.chunks import Chunks
 from cache.clock import Clock
 from cache.downloads import Downloads
 from cache.drafts import Draft, DraftFolder
-from cache.errors import NoEntry, NotAFile
+from cache.errors import DiskFull, NoEntry, NotAFile
 from cache.link import LinkDecisions
 from cache.manifests import Manifests
 from cache.openfile import File as File
@@ -24,6 +25,8 @@ from cache.openfile import base_of
 from cache.store.content import ContentStore
 from cache.store.tree import TreeStore
 from remote.protocol import Kind
+
+_log = logging.getLogger(__name__)
 
 
 class UploadQueue(Protocol):
@@ -66,12 +69,12 @@ class Files:
 
     def open(self, ino: int, *, writable: bool, truncate: bool = False) -> File:
         """A handle on the file's content. Never waits for the network. `release` it."""
-        file = self.hold(ino)
+        file = self._hold(ino)
         if truncate and writable:
             try:
                 file.truncate_nowait(0)
             except BaseException:
-                self.unhold(file)
+                self._let_go(file)
                 raise
         return file
 
@@ -81,7 +84,7 @@ class Files:
 
     async def truncate(self, ino: int, size: int) -> None:
         """truncate(2): without a handle."""
-        file = self.hold(ino)
+        file = self._hold(ino)
         try:
             await file.truncate(size)
         finally:
@@ -89,6 +92,15 @@ class Files:
 
     def hold(self, ino: int) -> File:
         """Keep a file open for work inside; `unhold` it."""
+        file = self._hold(ino)
+        file.held_inside += 1
+        return file
+
+    def unhold(self, file: File) -> None:
+        file.held_inside -= 1
+        self._let_go(file)
+
+    def _hold(self, ino: int) -> File:
         file = self._open.get(ino)
         if file is None:
             row = self.store.file(ino)
@@ -100,39 +112,46 @@ class Files:
         file.handles += 1
         return file
 
-    def unhold(self, file: File) -> None:
+    def _let_go(self, file: File) -> None:
         file.handles -= 1
         if file.handles == 0 and not file.unsaved:
             self._forget(file)
 
     def released(self, file: File) -> None:
         """A handle was closed. What FLUSH did not save is saved here, since a FLUSH may never have come."""
-        last = file.handles == 1
         try:
-            if last and not self._discard_if_nameless(file):
+            if file.handles == 1 and self._discard_if_nameless(file):
+                return
+            if file.handles - file.held_inside == 1:
                 file.save()
                 file.ask_upload()
         finally:
-            self.unhold(file)
+            self._let_go(file)
 
     def fork(self, file: File) -> None:
         """A detached file is about to be written: it becomes a file of its own."""
-        ino = self._fork(file)
+        with self.store.database.transaction():
+            ino = self._fork(file)
+            file.forked(ino)
         self._detached.discard(file)
         self._open[ino] = file
-        file.forked(ino)
         if file.layers:
             self.queue.due(ino)
 
     def save_open(self) -> None:
         """Let the replica know what was written to open files, though nobody closed them yet: a merge has to see it."""
+        failure: DiskFull | None = None
         for file in self._open.values():
-            if file.unsaved:
+            try:
                 file.save()
+            except DiskFull as full:  # the others may be smaller
+                failure = full
+        if failure is not None:
+            raise failure
 
     def save_unsaved(self) -> None:
         """Try again with files that could not be saved when they were closed. Raises `DiskFull` if the disk still is."""
-        for file in [file for file in self._open.values() if file.handles == 0 and file.unsaved]:
+        for file in [file for file in (*self._open.values(), *self._detached) if file.handles == 0 and file.unsaved]:
             file.handles += 1
             self.released(file)
 
@@ -172,7 +191,10 @@ class Files:
             file.detach(row)
             self._detached.add(file)
             if file.unsaved or file.writing is not None:
-                self.fork(file)  # what was written to it, and never reached a row, is nowhere else
+                try:
+                    self.fork(file)  # what was written to it, and never reached a row, is nowhere else
+                except DiskFull as full:  # it is only in memory; its next write, or its end, tries again
+                    _log.error("there is no room for what was written to a file that was replaced: %s", full)
 
     def drop_drafts(self, ino: int) -> None:
         """Discard what was written to a file that has no name any more, unless a commit or a handle still needs it."""

@@ -8,15 +8,16 @@ commit; the service only through `Downloads` and `Manifests`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from cache.chunks import OpenChunk
 from cache.downloads import Wanted
-from cache.drafts import Draft
+from cache.drafts import SMALL, Draft
 from cache.errors import CorruptData, FileTooLarge, NoEntry, TimedOut
 from cache.extents import Held
 from cache.manifests import WhichContent
@@ -63,6 +64,8 @@ class File:
         """None: detached; the service's content took its place, and this is the one that was opened."""
         self.base = base
         self.handles = 0
+        self.held_inside = 0
+        """So many of the handles are not an application's."""
         self.writing: Writing | None = None
         self._files = files
         self._layers = [Draft.load(files.folder, draft) for draft in drafts]
@@ -122,6 +125,8 @@ class File:
         async with self._exclusive:
             draft = self._writable()
             self._note_write(appends)
+            if draft.id is None and offset + len(data) > SMALL:  # it gets its row now: it and the inode's say one size
+                self.save()
             await draft.write(self._files.store, offset, data)
             self._size = max(self._size, draft.size)
 
@@ -136,14 +141,20 @@ class File:
         if not 0 <= size <= SIZE_MAX:
             raise FileTooLarge("no file may be larger than 2^63 - 1 bytes")
         draft = self._writable()
+        restore, before = draft.remembered(), self._size
         draft.truncate(size)
-        resized, self._size = size != self._size, size
+        resized, self._size = size != before, size
         now = self._files.clock.wall_ns()
         with self._files.store.database.transaction():
+            self._files.store.database.transaction().if_rolled_back(partial(self._not_truncated, before, restore))
             self.save()
             if resized and self.ino is not None:  # else the kernel, which keeps a file's times, has left them as they were
                 self._files.tree.update_inode(self.ino, mtime_ns=now, ctime_ns=now)
         self._note_write(False)
+
+    def _not_truncated(self, size: int, restore: Callable[[], None]) -> None:
+        self._size = size
+        restore()
 
     async def flush(self) -> None:
         """A handle is being closed: what was written survives the end of this process. Errors are the application's."""
@@ -185,17 +196,18 @@ class File:
             return None
         lowest = self._layers[0]
         if not lowest.sealed:
-            self.save()
-            assert lowest.id is not None
-            self._files.store.seal(lowest.id)
-            lowest.sealed = True
-            self.writing = None
+            with self._files.store.database.transaction():
+                self._files.store.database.transaction().if_rolled_back(partial(self._not_sealed, lowest, self.writing))
+                self.save()
+                assert lowest.id is not None
+                self._files.store.seal(lowest.id)
+                lowest.sealed = True
+                self.writing = None
         return lowest
 
-    def unsealed(self) -> None:
-        """The transaction in which the lowest draft was sealed, and perhaps saved, did not happen."""
-        self._layers[0].sealed = False
-        self._layers[0].unsaved = True
+    def _not_sealed(self, draft: Draft, writing: Writing | None) -> None:
+        draft.sealed = False
+        self.writing = writing
 
     async def squash(self) -> None:
         """Give the upload of the sealed draft up: merge it into the one above it."""
@@ -204,6 +216,7 @@ class File:
                 return
             below, above = self._layers
             assert below.id is not None
+            self.save()
             try:
                 await above.take_from_below(self._files.store, below)
             except CorruptData:
@@ -278,7 +291,9 @@ class File:
             draft.stay_readable()
 
     def forked(self, ino: int) -> None:
-        """It is a file of its own now, with all that was written to it."""
+        """It is a file of its own now, with all that was written to it. Stands in the transaction that makes it one."""
+        assert self._detached_row is not None
+        self._files.store.database.transaction().if_rolled_back(partial(self.detach, self._detached_row))
         self.ino = ino
         self._detached_row = None
         for draft in self._layers:
@@ -317,17 +332,22 @@ class File:
 
     def save(self) -> None:
         """Let the replica know what is held. Must not stand between a write's bytes and its extents."""
-        if not self._layers or self.ino is None:
+        if not self.unsaved:
+            return
+        if self.ino is None:  # there was no room for a file of its own when the service's content took its place
+            self._files.fork(self)
             return
         store, top = self._files.store, self._layers[-1]
-        if not (top.unsaved or self._row_size != self._size):
-            return
         with store.database.transaction():
+            store.database.transaction().if_rolled_back(partial(self._not_saved, self._row_size))
             if top.unsaved:
                 top.save(store, self._files.clock.wall_ns())
             if self._row_size != self._size:
                 store.set_size(self.ino, self._size)
-        self._row_size = self._size
+            self._row_size = self._size
+
+    def _not_saved(self, row_size: int) -> None:
+        self._row_size = row_size
 
     def _note_write(self, appends: bool) -> None:
         now = self._files.clock.monotonic()

@@ -20,6 +20,7 @@ from cache.chunking import Changes, Keep, Piece, Rechunking, Zeros, changes_of, 
 from cache.chunks import Chunks
 from cache.drafts import Draft
 from cache.encoding import EncodedObject, encode
+from cache.errors import CacheError
 from cache.files import File
 from cache.link import LinkDecisions
 from cache.sending import Memory, Sender, first_of
@@ -73,12 +74,7 @@ class ContentUploader:
         try:
             return await _Upload(self, job).run()
         except BaseExceptionGroup as group:
-            remote, others = group.split(RemoteError)
-            if others is None and remote is not None:
-                raise first_of(remote) from group
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from group
-            raise
+            raise _first_of_all(group) from group
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._threads)
@@ -232,6 +228,17 @@ class _Upload:
                 await self._job.file.read_sealed(self._job.draft, at, view)
                 await self._uploader.in_thread(partial(whole.update, view))
         return whole.digest()
+
+
+def _first_of_all(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to say of several failures at once, which often are one: a broken connection is noticed in many places."""
+    remote, others = group.split(RemoteError)
+    if remote is not None and (others is None or others.split((RemoteError, CacheError, OSError))[1] is None):
+        return first_of(remote)
+    rest: BaseException = others or group
+    while isinstance(rest, BaseExceptionGroup):
+        rest = rest.exceptions[0]
+    return rest
 
 
 async def read_all(file: File, draft: Draft) -> bytes:

@@ -111,8 +111,8 @@ class Uploads:
         self._large_ready: list[tuple[int, int]] = []
         """A heap of (size, ino)."""
         self._active: set[int] = set()
-        self._sending: set[int] = set()
-        """Drafts under way: a merge may give one to another inode meanwhile."""
+        self._sending: dict[int, File] = {}
+        """Drafts under way, and their files, which are held: a merge may give one to another inode meanwhile."""
         self._large = 0
         self._batching = False
         self._wake = trio.Event()
@@ -177,7 +177,8 @@ class Uploads:
 
     async def run(self) -> None:
         self._active.clear()
-        self._sending.clear()
+        while self._sending:  # of work that ended with the last run
+            self._files.unhold(self._sending.popitem()[1])
         self._large, self._batching = 0, False
         for ino, entry in self._entries.items():
             self._schedule(ino, entry, entry.due)
@@ -314,12 +315,12 @@ class Uploads:
             self._files.unhold(file)
             return None
         assert draft.id is not None
-        self._sending.add(draft.id)
+        self._sending[draft.id] = file
         return file, draft
 
     def _give_back(self, file: File, draft: Draft) -> None:
         assert draft.id is not None
-        self._sending.discard(draft.id)
+        del self._sending[draft.id]
         self._files.unhold(file)
 
     async def _sealed(self, ino: int, file: File, entry: _Entry) -> Draft | None:
@@ -436,27 +437,31 @@ class Uploads:
 
     def _take_many(self, inos: list[int]) -> tuple[list[tuple[int, File, Draft]], list[int]]:
         """Hold and seal in one transaction what needs no more than that. The others are for `_take`."""
+        held: list[File] = []
         taken: list[tuple[int, File, Draft]] = []
         others: list[int] = []
+        larger: list[tuple[int, int]] = []
         try:
             with self._store.database.transaction():
                 for ino in inos:
-                    file = self._files.hold(ino)
+                    held.append(file := self._files.hold(ino))
                     draft = file.seal_nowait() if not file.is_busy and len(file.layers) == 1 else None
                     if draft is None or draft.complete or draft.id is None or draft.id in self._sending:
-                        self._files.unhold(file)
                         others.append(ino)
                     elif not draft.stands_alone:
-                        self._files.unhold(file)
-                        self._hand_over(ino, draft.size)
+                        larger.append((ino, draft.size))
                     else:
-                        self._sending.add(draft.id)
                         taken.append((ino, file, draft))
         except CacheError:
-            for _, file, draft in taken:
-                file.unsealed()
-                self._give_back(file, draft)
-            return [], inos  # one by one, so that each is told what is wrong with it
+            taken, others, larger = [], inos, []  # one by one, so that each is told what is wrong with it
+        for _, file, draft in taken:
+            assert draft.id is not None
+            self._sending[draft.id] = file
+            held.remove(file)
+        for file in held:
+            self._files.unhold(file)
+        for ino, size in larger:
+            self._hand_over(ino, size)
         return taken, others
 
     def _hand_over(self, ino: int, size: int) -> None:

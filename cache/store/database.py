@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,15 +63,21 @@ class Transaction:
     There is one object per connection, because at every operation of the file system a new one would cost more than SQLite.
     """
 
-    __slots__ = ("_depth", "_sql")
+    __slots__ = ("_depth", "_sql", "_undo")
 
     def __init__(self, sql: sqlite3.Connection) -> None:
         self._sql = sql
         self._depth = 0
+        self._undo: list[Callable[[], None]] = []
 
     @property
     def active(self) -> bool:
         return self._depth > 0
+
+    def if_rolled_back(self, undo: Callable[[], None]) -> None:
+        """Call `undo` if the transaction under way, of whomever it is, does not happen: what is in memory must not say that it
+        did. The latest first."""
+        self._undo.append(undo)
 
     def __enter__(self) -> None:
         if self._depth == 0:
@@ -89,6 +96,7 @@ class Transaction:
                 if is_disk_full(refused):
                     raise DiskFull("the disk that holds the replica is full") from refused
                 raise
+            self._undo.clear()
             return
         self._roll_back()
         if isinstance(error, sqlite3.Error) and is_disk_full(error):
@@ -97,6 +105,8 @@ class Transaction:
     def _roll_back(self) -> None:
         if self._sql.in_transaction:  # SQLite itself rolls back after some errors
             self._sql.execute("ROLLBACK")
+        while self._undo:
+            self._undo.pop()()
 
 
 def is_disk_full(error: sqlite3.Error) -> bool:
