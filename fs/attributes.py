@@ -90,13 +90,13 @@ def no_entry() -> EntryAttributes:
     return entry
 
 
-def requested_update(kind: Kind, held: Held, attr: EntryAttributes, fields: SetattrFields, owners: Owners) -> AttributeUpdate:
+def requested_update(held: Held, attr: EntryAttributes, fields: SetattrFields, owners: Owners) -> AttributeUpdate:
     """What a SETATTR asks for, its size aside.
 
     The kernel repeats the mtime of a regular file after every link, unlink and rename. When the service changed that time
     since the kernel learned it, the kernel's is old: then an mtime that the kernel believed anyway asks for nothing.
     """
-    repeated = kind is Kind.FILE and held.superseded and attr.st_mtime_ns == held.mtime_ns
+    repeated = held.superseded and attr.st_mtime_ns == held.mtime_ns
     return AttributeUpdate(
         mode=attr.st_mode & 0o7777 if fields.update_mode else UNSET,
         uid=owners.kept_uid(attr.st_uid) if fields.update_uid and owners.numeric else UNSET,

@@ -1,7 +1,7 @@
-"""The mount process: one per home. Starts it (in the background or here), holds the home's lock, and ends it cleanly.
+"""The mount process: one per home. Holds the home's lock, puts drive, mount and control socket together, and ends cleanly.
 
-In the background it is a new process in a session of its own, which says over a pipe when the folder is usable or why it
-will not be. SIGTERM and SIGINT unmount and never wait for uploads: those go on at the next mount.
+Started by `fs.background`, or in the foreground by the command itself. SIGTERM and SIGINT unmount and never wait for uploads:
+those go on at the next mount.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -22,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-import fs
+from fs.background import MountFailed
 from fs.control import ControlServer
 from fs.home import Home, HomeError, open_home
-from fs.mount import Mount, MountOptions
+from fs.mount import Mount
 from fs.mountpoints import MountPointError
+from fs.options import MountRequest
 from fs.requests import Requests
 
 if TYPE_CHECKING:
@@ -38,76 +38,6 @@ log = logging.getLogger("fs.daemon")  # also when it is run as __main__
 LOG_BYTES = 4 * 2**20
 LOG_FILES = 3
 _LAST_ANSWERS_SECONDS = 1.0
-
-
-class MountFailed(Exception):
-    """The mount process did not start; the text is fit to show to a person. `kind` tells the commands what went wrong."""
-
-    def __init__(self, message: str, kind: str = "failed") -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-@dataclass(frozen=True, slots=True)
-class MountRequest:
-    """Everything that the mount process is told."""
-
-    mount: MountOptions
-    drive: DriveOptions
-
-    def to_json(self) -> str:
-        return json.dumps({"mount": asdict(self.mount), "drive": asdict(self.drive)}, default=os.fspath)
-
-    @classmethod
-    def from_json(cls, text: str) -> MountRequest:
-        from cache.drive import DriveOptions
-
-        fields = json.loads(text)
-        mount, drive = MountOptions(**fields["mount"]), DriveOptions(**fields["drive"])
-        folder = None if drive.cache_folder is None else Path(drive.cache_folder)
-        return cls(replace(mount, mount_point=Path(mount.mount_point)), replace(drive, cache_folder=folder))
-
-
-# ------------------------------------------------------------------------------------------------------- the two ways
-
-
-def start_in_background(home: Home, request: MountRequest) -> int:
-    """Start the mount process and wait until the folder is usable. Returns its pid; `MountFailed` says why not."""
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "r") as reports:
-        try:
-            process = _spawn(home, writing)
-        finally:
-            os.close(writing)
-        assert process.stdin is not None
-        with process.stdin:
-            process.stdin.write(request.to_json().encode())
-        line = reports.readline()
-    if not line:
-        process.wait()
-        raise MountFailed(f"the mount process ended with code {process.returncode} before it was ready: see {home.log}")
-    report = json.loads(line)
-    if "error" in report:
-        process.wait()
-        raise MountFailed(report["error"], report["kind"])
-    return process.pid
-
-
-def _spawn(home: Home, report: int) -> subprocess.Popen[bytes]:
-    packages = str(Path(next(iter(fs.__path__))).parent)
-    environment = os.environ | {"PYTHONPATH": packages, "ALOFT_HOME": os.fspath(home.path)}
-    with home.log.open("ab") as output:
-        home.log.chmod(0o600)
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "fs.daemon", str(report)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            pass_fds=[report],
-            cwd="/",  # it must not keep the folder in use from which it was started
-            env=environment,
-            start_new_session=True,
-        )
 
 
 def run_here(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
@@ -155,15 +85,15 @@ def _describe(error: BaseException) -> MountFailed | None:
 
 
 async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
-    from cache.drive import Drive
+    from cache.drive import Drive, DriveOptions
     from fs.session import Session
 
-    credentials = Session(home).credentials()
-    async with _open_service(home, request.drive) as service:
+    credentials, options = Session(home).credentials(), DriveOptions(**request.drive)
+    async with _open_service(home, options) as service:
         drive = Drive(
-            home.parts(request.drive.cache_folder),
+            home.parts(options.cache_folder),
             service,
-            request.drive,
+            options,
             space=credentials.account.space,
             device=credentials.device.name,
             rates=service.meter.rates,
@@ -235,6 +165,7 @@ def main() -> int:
             report.write(json.dumps(message) + "\n")
             report.close()
 
+    os.umask(0o077)  # for our own files; what programs create in the folder has their umask, which the kernel applies
     faulthandler.enable()
     request = MountRequest.from_json(sys.stdin.read())
     try:

@@ -13,8 +13,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -25,6 +23,7 @@ from fs.inodes import Inodes
 from fs.invalidation import Invalidator, RealKernel
 from fs.mountpoints import MountPointError, fusermount, mounted_at, raise_limits, unmount_command
 from fs.operations import Operations, OperationsWithXattrs
+from fs.options import MountOptions
 
 if TYPE_CHECKING:
     from cache.drive import Drive
@@ -40,26 +39,6 @@ _SWITCH_SECONDS = 0.0005
 _NOTICES_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
-    mount_point: Path
-    """A real path, prepared by `mountpoints.prepare_mount_point`."""
-    read_only: bool = False
-    allow_other: bool = False
-    enable_xattr: bool = False
-
-    def for_fuse(self) -> set[str]:
-        options = {"default_permissions", "nosuid", "nodev", "fsname=aloft", "subtype=aloft"}
-        if self.read_only:
-            options.add("ro")
-        if self.allow_other:
-            options.add("allow_other")
-        return options
-
-    def owners(self) -> Owners:
-        return Owners(os.geteuid(), os.getegid(), numeric=self.allow_other and os.geteuid() == 0)
-
-
 class Mount:
     """Call `run` once. `unmount` may be called from any task, any number of times."""
 
@@ -69,7 +48,7 @@ class Mount:
         self._inodes = Inodes()
         self._invalidator = Invalidator(self._inodes, RealKernel())
         handlers = OperationsWithXattrs if options.enable_xattr else Operations
-        self._operations = handlers(drive, self._inodes, options.owners(), self._invalidator.tell_of_attributes)
+        self._operations = handlers(drive, self._inodes, _owners(options), self._invalidator.tell_of_attributes)
         self._fusermount = fusermount()
         self._device = 0
         self._detached = False
@@ -80,7 +59,7 @@ class Mount:
         """Mount, serve until the kernel ends the session, and release what it still held. Calls `ready` when usable."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         try:
-            pyfuse3.init(self._operations, os.fspath(self._options.mount_point), self._options.for_fuse())
+            pyfuse3.init(self._operations, os.fspath(self._options.mount_point), _fuse_options(self._options))
         except RuntimeError as error:
             self._usable.set()
             self._ended.set()
@@ -138,3 +117,17 @@ class Mount:
         if done.returncode != 0:
             log.info("%s: %s", " ".join(command), done.stderr.decode(errors="replace").strip())
         return done.returncode == 0
+
+
+def _fuse_options(options: MountOptions) -> set[str]:
+    """`auto_unmount` is not among them: after a crash, programs must hear errors and not write into the folder beneath."""
+    chosen = {"default_permissions", "nosuid", "nodev", "fsname=aloft", "subtype=aloft"}
+    if options.read_only:
+        chosen.add("ro")
+    if options.allow_other:
+        chosen.add("allow_other")
+    return chosen
+
+
+def _owners(options: MountOptions) -> Owners:
+    return Owners(os.geteuid(), os.getegid(), numeric=options.allow_other and os.geteuid() == 0)

@@ -44,6 +44,7 @@ _RENAME_MODES = {
     pyfuse3.RENAME_NOREPLACE: RenameMode.NO_REPLACE,
     pyfuse3.RENAME_EXCHANGE: RenameMode.EXCHANGE,
 }
+_NO_UPDATE = AttributeUpdate()
 _XATTR_NAMESPACE = "user."
 
 
@@ -212,12 +213,16 @@ class Operations(pyfuse3.Operations):
             await self._truncate(inode, attr.st_size, fh)
         if held.ino is None:  # detached: its times and mode go with its content, nowhere
             return self._attributes(inode)
-        update = requested_update(self._replica.node(held.ino).kind, held, attr, fields, self._owners)
-        if update != AttributeUpdate():
-            self._replica.set_attributes(held.ino, update)
+        update = requested_update(held, attr, fields, self._owners)
         if fields.update_mtime:
             held.mtime_ns = attr.st_mtime_ns
-        return self._attributes(inode)
+        if update == _NO_UPDATE:
+            return self._attributes(inode)
+        node = self._replica.set_attributes(held.ino, update)
+        entry = entry_attributes(node, inode, self._owners)
+        if isinstance(held.file, File):
+            entry.st_size = held.file.size  # the replica learns it when the file is flushed
+        return entry
 
     @guarded
     async def statfs(self, ctx: RequestContext) -> StatvfsData:

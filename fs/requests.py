@@ -18,7 +18,8 @@ import trio
 from cache.errors import CacheError
 from cache.model import Node
 from fs.control import ControlError, Handler, Json, Progress
-from fs.mount import Mount, MountOptions
+from fs.mount import Mount
+from fs.options import MountOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

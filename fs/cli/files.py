@@ -104,7 +104,8 @@ def fsck(
 
 
 def _fsck_unmounted(home: Home, repair: bool) -> Json:
-    from fs.daemon import MountFailed, check_unmounted
+    from fs.background import MountFailed
+    from fs.daemon import check_unmounted
 
     try:
         return check_unmounted(home, repair=repair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from fs.cli.wording import describe_queue, human_size, parse_size
 if TYPE_CHECKING:
     from fs.control import Json
     from fs.home import Home
+    from fs.options import MountRequest
 
 PANEL = "Drive"
 
@@ -56,16 +58,13 @@ def mount(
     json: JsonOption = False,
 ) -> None:
     """Show the drive as a folder. Returns when it is usable; it then runs in the background."""
-    from cache.drive import DriveOptions
-    from fs.daemon import MountFailed, MountRequest, run_here, start_in_background
+    from fs.background import MountFailed, start_in_background
     from fs.home import HomeBusy, open_home
-    from fs.mount import MountOptions
     from fs.mountpoints import MountPointError, prepare_mount_point
+    from fs.options import MountOptions, MountRequest
     from fs.places import PlaceError, check_places, prepare_cache
-    from fs.session import Session
 
     home = open_home()
-    Session(home).credentials()
     holder = home.mount_process()
     if holder is not None:
         raise HomeBusy(holder)
@@ -77,18 +76,18 @@ def mount(
         fail(str(error))
     request = MountRequest(
         MountOptions(point, read_only=read_only, allow_other=allow_other, enable_xattr=enable_xattr),
-        DriveOptions(
-            cache_size=cache_size,
-            cache_folder=cache_folder,
-            io_timeout=io_timeout,
-            upload_delay=upload_delay,
-            max_uploads=max_uploads,
-            max_downloads=max_downloads,
-            upload_limit=upload_limit,
-            download_limit=download_limit,
-            read_only=read_only,
-            offline=offline,
-        ),
+        {
+            "cache_size": cache_size,
+            "cache_folder": cache_folder,
+            "io_timeout": io_timeout,
+            "upload_delay": upload_delay,
+            "max_uploads": max_uploads,
+            "max_downloads": max_downloads,
+            "upload_limit": upload_limit,
+            "download_limit": download_limit,
+            "read_only": read_only,
+            "offline": offline,
+        },
     )
 
     def say(pid: int) -> None:
@@ -97,17 +96,19 @@ def mount(
 
     try:
         if foreground:
-            _run_here(home, request, say, run_here)
+            _run_here(home, request, say)
         else:
             say(start_in_background(home, request))
     except MountFailed as error:
         fail(str(error), ExitCode.NOT_LOGGED_IN if error.kind == "not logged in" else ExitCode.FAILED)
 
 
-def _run_here(home: Home, request: Any, say: Any, run_here: Any) -> None:
+def _run_here(home: Home, request: MountRequest, say: Callable[[int], None]) -> None:
     import logging
     import os
     import sys
+
+    from fs.daemon import run_here
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PANEL = "Drive"
 _WATCH_SECONDS = 1.0
+_SHOWN = 10
+"""Paths that are named to a person; programs get all that the drive tells."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +46,11 @@ def sync(
         return ExitCode.OK
     what = f"{counted(report['files'], 'change')} ({human_size(report['bytes'])})"
     lines = [f"Not on the server yet: {what}: {report['reason'] or 'it is still under way'}"]
-    emit(report, "\n".join(lines + [f"  {path}" for path in report["waiting"]]), json)
+    shown = report["waiting"][:_SHOWN]
+    lines += [f"  {path}" for path in shown]
+    if report["files"] > len(shown):
+        lines.append(f"  … and {report['files'] - len(shown)} more")
+    emit(report, "\n".join(lines), json)
     return ExitCode.NOT_SAFE
 
 

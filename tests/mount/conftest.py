@@ -129,21 +129,19 @@ class Device:
     def finish(self) -> list[str]:
         """Unmount whatever is left; what was wrong."""
         wrong = []
-        if (self.home / "credentials.json").exists():
-            wrong += self._fsck("mounted" if self.run("status").returncode == 0 else "not mounted")
         while self._is_mount():
             subprocess.run(["fusermount3", "-uz", str(self.point)], check=True, capture_output=True)
         lock = self.home / "run" / "mount.lock"
         if lock.exists():
             self._wait_for_the_process(lock)
-            wrong += self._fsck("unmounted")
+            wrong += self._fsck()
         if "Traceback" in self.log():
             wrong.append(f"the log of {self.name} has a traceback:\n{self.log()[-4000:]}")
         return wrong
 
-    def _fsck(self, when: str) -> list[str]:
+    def _fsck(self) -> list[str]:
         done = self.run("fsck", "--json")
-        return [] if done.returncode == 0 else [f"fsck of {self.name}, {when}:\n{done.stdout}{done.stderr}"]
+        return [] if done.returncode == 0 else [f"fsck of {self.name}:\n{done.stdout}{done.stderr}"]
 
     def _is_mount(self) -> bool:
         return any(line.split(" ")[4] == str(self.point) for line in Path("/proc/self/mountinfo").read_text().splitlines())
