@@ -6,7 +6,7 @@ A folder that is opened file by file asks once for all its manifests. Knows noth
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cache.errors import CorruptData, Offline, Unavailable
 from cache.link import Reachability
@@ -54,10 +54,18 @@ class Manifests:
         if not self._reachability.online:
             raise Offline("the list of this file's chunks is not on this device, and there is no connection")
         await self.fetch([which], with_siblings_of=which.ino)
+        if self.here(which.manifest_id) is None:
+            await self._fetch_from_siblings(which)
         manifest = self.here(which.manifest_id)
         if manifest is None:
             raise Unavailable("the service does not have this version of the file any more")
         return manifest
+
+    async def _fetch_from_siblings(self, which: WhichContent) -> None:
+        """What lies beneath a conflicted copy that was never sent is known to the service by the original beside it."""
+        siblings = self._store.siblings(which.ino, MAX_MANIFESTS_PER_REQUEST)
+        if siblings:
+            await self.fetch([replace(which, inode_id=id_) for id_ in siblings])
 
     async def fetch(self, contents: list[WhichContent], *, with_siblings_of: int | None = None) -> None:
         """Let the manifests of these contents (all of one space) be here, as far as the service has them."""

@@ -49,7 +49,7 @@ MEDIUM_AT_ONCE = 16
 COMMIT_PATIENCE = 2.0
 """Seconds for the push to take up a complete draft before what was written on top is merged into it."""
 HOUSEKEEPING = 10.0
-LOOK_AT_ONCE = 1000
+LOOK_AT_ONCE = 200
 """Files looked at before others get their turn of the event loop."""
 QUOTA_CAP = 60.0
 
@@ -182,7 +182,6 @@ class Uploads:
         self._large, self._batching = 0, False
         for ino, entry in self._entries.items():
             self._schedule(ino, entry, entry.due)
-        self._queue_what_waits()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_house)
             while True:
@@ -201,7 +200,7 @@ class Uploads:
     async def _keep_house(self) -> None:
         """What no event announces: a disk that has room again, deleted files that still have drafts, revived ones that wait."""
         while True:
-            self._queue_what_waits()
+            await self._queue_what_waits()
             for ino in self._store.nameless_with_drafts():
                 self._files.drop_drafts(ino)
             try:
@@ -210,10 +209,14 @@ class Uploads:
                 _log.warning("a closed file is only in memory: %s", error)
             await trio.sleep(HOUSEKEEPING)
 
-    def _queue_what_waits(self) -> None:
-        for waiting in self._store.waiting():
-            if waiting.ino not in self._entries:
-                self.due(waiting.ino)
+    async def _queue_what_waits(self) -> None:
+        after = 0
+        while slice_ := self._store.waiting(after, LOOK_AT_ONCE):
+            for waiting in slice_:
+                if waiting.ino not in self._entries:
+                    self.due(waiting.ino)
+            after = slice_[-1].ino
+            await trio.lowlevel.checkpoint()
 
     def _retry_now(self) -> None:
         """The connection is back: what failed for want of it need not wait."""

@@ -190,9 +190,15 @@ class ContentStore:
         """Whether a commit that is not answered yet sends a content of this file."""
         return self._execute("SELECT 1 FROM outstanding_content WHERE ino = ?", (ino,)).fetchone() is not None
 
-    def waiting(self) -> list[Waiting]:
-        """Files with drafts that are not complete on the service, whether sealed or not."""
-        rows = self._execute("SELECT ino, max(size), max(error) FROM draft WHERE NOT complete GROUP BY ino")
+    def waiting(self, after: int = 0, limit: int = -1) -> list[Waiting]:
+        """Files above `after` with drafts that are not complete on the service, whether sealed or not; `limit` at most.
+
+        What a draft holds stands before what is asked here: some ten microseconds for each.
+        """
+        rows = self._execute(
+            "SELECT ino, max(size), max(error) FROM draft WHERE NOT complete AND ino > ? GROUP BY ino ORDER BY ino LIMIT ?",
+            (after, limit),
+        )
         return [Waiting(*row) for row in rows]
 
     def nameless_with_drafts(self) -> list[int]:
@@ -237,6 +243,16 @@ class ContentStore:
             (sha256, size, space),
         ).fetchone()
         return None if row is None else row[0]
+
+    def siblings(self, ino: int, limit: int) -> list[bytes]:
+        """Ids of files beside this one, those with names like its own first."""
+        rows = self._execute(
+            "SELECT d.id FROM entry own JOIN entry e ON e.parent = own.parent JOIN inode i ON i.ino = e.ino "
+            "JOIN identity d ON d.ino = i.ino WHERE own.ino = ?1 AND i.ino <> ?1 AND i.kind = 'file' "
+            "ORDER BY substr(e.name, 1, 1) <> substr(own.name, 1, 1), abs(length(e.name) - length(own.name)) LIMIT ?2",
+            (ino, limit),
+        )
+        return [id_ for (id_,) in rows]
 
     def siblings_without_manifest(self, ino: int, limit: int) -> list[tuple[bytes, bytes]]:
         """(inode id, manifest id) of files beside this one whose manifests are not here."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from cache import uploading
+from cache import uploading, uploads
 from cache.drafts import Draft
 from cache.errors import DiskFull, Offline, Unavailable
 from cache.replica import EMPTY_MANIFEST, EMPTY_MANIFEST_ID
@@ -283,3 +283,42 @@ async def test_a_large_new_file_has_one_size_from_its_first_byte_on(device: Cont
         assert row is not None
         assert row.size == device.store.drafts(ino)[-1].size
         file.release()
+
+
+async def test_what_waits_is_looked_at_in_slices(device: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "LOOK_AT_ONCE", 3)
+    device.switch.turn(on=False)
+    async with device.running(uploads=False):
+        inos = [device.create(f"file {number}") for number in range(10)]
+        for ino in inos:
+            await device.write(ino, b"x")
+        device.uploads._entries.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(device.uploads.run)
+            await until(lambda: set(device.uploads._entries) == set(inos))
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_conflicted_copy_finds_what_lies_beneath_it_by_the_original(device: Contents) -> None:
+    """Its original was never read here, so that the list of its chunks is only on the service, under the original's id."""
+    content = random.Random(5).randbytes(3 * MIB)
+    other = Contents(device.home.parent / "other", device.service)
+    async with other.running():
+        await other.write(ino := other.create("file"), content)
+        manifest = await other.push(ino)
+    async with device.running():
+        original = device.receive("file", manifest)
+        for number in range(200):
+            device.create(f"other {number}")
+        await device.files.truncate(original, 2 * MIB)
+        copy = device.create("file (conflicted copy)")
+        row = device.tree.inode(original)
+        assert row is not None
+        with device.database.transaction():
+            device.tree.update_inode(copy, manifest_id=row.manifest_id, manifest_size=row.manifest_size, size=row.size)
+            device.store.move_drafts(original, copy)
+            device.store.put_manifests([(EMPTY_MANIFEST_ID, EMPTY_MANIFEST)])
+            device.tree.update_inode(original, manifest_id=EMPTY_MANIFEST_ID, manifest_size=0, size=0)
+        device.files.content_moved(original, copy)
+        assert (await device.push(copy)).size == 2 * MIB
+        assert await device.read(copy) == content[: 2 * MIB]
