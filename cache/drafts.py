@@ -24,7 +24,7 @@ import trio
 
 from cache.disk import disk_errors, sync_folder, write_all
 from cache.errors import CorruptData
-from cache.extents import Extents, Held
+from cache.extents import Extent, Extents, Held
 from cache.store.content import ContentStore, DraftRow
 
 SMALL = 64 * 1024
@@ -212,8 +212,7 @@ class Draft:
 
         What is copied fills this draft's holes, so the draft is right at every moment, with `below` under it or not.
         """
-        gaps = [piece for piece in self.extents.pieces(0, min(self.floor, below.size)) if piece.held is Held.NOTHING]
-        for gap in gaps:
+        for gap in self._gaps(below):
             for piece in below.extents.pieces(gap.start, gap.end):
                 if piece.held is Held.ZEROS or (piece.held is Held.NOTHING and piece.start >= below.floor):
                     self.extents.put(piece.start, piece.end, Held.ZEROS)
@@ -225,6 +224,16 @@ class Draft:
         self.extents.cut(self.size)  # it may have been truncated meanwhile
         self.unsaved = True
         await self.sync()
+
+    def bytes_to_take(self, below: Draft) -> int:
+        """How much `take_from_below` would copy."""
+        pieces = (piece for gap in self._gaps(below) for piece in below.extents.pieces(gap.start, gap.end))
+        return sum(piece.end - piece.start for piece in pieces if piece.held is Held.DATA)
+
+    def _gaps(self, below: Draft) -> list[Extent]:
+        """What shows through this draft of `below`."""
+        pieces = self.extents.pieces(0, min(self.floor, below.size))
+        return [piece for piece in pieces if piece.held is Held.NOTHING]
 
     async def _copy(self, store: ContentStore, below: Draft, start: int, end: int) -> None:
         for at in range(start, end, 2**20):

@@ -41,7 +41,12 @@ QUIET_OPEN = 10.0
 APPENDED_FOR = 60.0
 """Seconds after which one that is only appended to is sealed though it is still written."""
 BATCH_FILES = 256
-BATCH_BYTES = 8 * 2**20
+TAKEN_AT_ONCE = 16
+"""Files of a batch that are sealed, or recorded, in one transaction: rows with 64 KiB each take their time."""
+WAITING_AT_ONCE = 200
+"""Rows of drafts looked at before others get their turn."""
+SQUASH_MAX = 64 * 2**20
+"""Bytes that may be copied so that an upload can be given up: nobody can write the file meanwhile."""
 LARGE_AT_ONCE = 3
 MEDIUM_MAX = 4 * 2**20
 """Files up to this size are uploaded more at a time, since each of them takes mostly waiting."""
@@ -49,7 +54,7 @@ MEDIUM_AT_ONCE = 16
 COMMIT_PATIENCE = 2.0
 """Seconds for the push to take up a complete draft before what was written on top is merged into it."""
 HOUSEKEEPING = 10.0
-LOOK_AT_ONCE = 200
+LOOK_AT_ONCE = 1000
 """Files looked at before others get their turn of the event loop."""
 QUOTA_CAP = 60.0
 
@@ -211,7 +216,7 @@ class Uploads:
 
     async def _queue_what_waits(self) -> None:
         after = 0
-        while slice_ := self._store.waiting(after, LOOK_AT_ONCE):
+        while slice_ := self._store.waiting(after, WAITING_AT_ONCE):
             for waiting in slice_:
                 if waiting.ino not in self._entries:
                     self.due(waiting.ino)
@@ -330,7 +335,8 @@ class Uploads:
         layers = file.layers
         if layers and layers[0].sealed and len(layers) > 1 and not self._store.is_outstanding(ino):
             waited = layers[0].complete and entry.passed_over == layers[0].id
-            if waited or (entry.failed and not layers[0].complete):
+            given_up = waited or (entry.failed and not layers[0].complete)
+            if given_up and layers[1].bytes_to_take(layers[0]) <= SQUASH_MAX:
                 await file.squash()
         draft = await file.seal()
         if draft is None:
@@ -426,12 +432,14 @@ class Uploads:
         """Many small files at once: those that fit into their manifests need no request, the others share objects."""
         try:
             batch = _Batch()
-            taken, others = self._take_many(inos)
-            for ino, file, draft in taken:
-                await self._add_to_batch(batch, ino, file, draft)
-            for ino in others:
-                await self._take_into_batch(batch, ino)
-            self._finish(batch.inline)
+            for at in range(0, len(inos), TAKEN_AT_ONCE):
+                taken, others = self._take_many(inos[at : at + TAKEN_AT_ONCE])
+                for ino, file, draft in taken:
+                    await self._add_to_batch(batch, ino, file, draft)
+                for ino in others:
+                    await self._take_into_batch(batch, ino)
+                await trio.lowlevel.checkpoint()
+            await self._finish(batch.inline)
             for space, members in batch.packed.items():
                 await self._upload_packed(space, members)
         finally:
@@ -505,7 +513,7 @@ class Uploads:
                 self._give_back(one.file, one.draft)
                 self._not_done(one.ino, error)
         else:
-            self._finish(finished)
+            await self._finish(finished)
 
     async def _send_packed(self, space: int, members: list[_Small]) -> list[tuple[_Small, Manifest]]:
         space_id = members[0].file.base.space_id
@@ -537,10 +545,14 @@ class Uploads:
         unusable = entry.unusable if entry is not None else ()
         return None if ref is None or ref.length != len(one.content) or ref.object_id in unusable else ref
 
-    def _finish(self, members: list[tuple[_Small, Manifest]]) -> None:
-        """All of them complete, in one transaction."""
-        if not members:
-            return
+    async def _finish(self, members: list[tuple[_Small, Manifest]]) -> None:
+        """All of them complete."""
+        for at in range(0, len(members), TAKEN_AT_ONCE):
+            self._finish_some(members[at : at + TAKEN_AT_ONCE])
+            await trio.lowlevel.checkpoint()
+
+    def _finish_some(self, members: list[tuple[_Small, Manifest]]) -> None:
+        """The same, in one transaction."""
         failure: DiskFull | None = None
         unchanged: list[tuple[int, list[int]]] = []
         try:

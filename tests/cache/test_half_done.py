@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ import trio
 from cache import uploading, uploads
 from cache.drafts import Draft
 from cache.errors import DiskFull, Offline, Unavailable
+from cache.files import File
 from cache.replica import EMPTY_MANIFEST, EMPTY_MANIFEST_ID
 from remote.api import Unreachable
 from tests.support.contents import Contents, until
@@ -286,7 +288,7 @@ async def test_a_large_new_file_has_one_size_from_its_first_byte_on(device: Cont
 
 
 async def test_what_waits_is_looked_at_in_slices(device: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "LOOK_AT_ONCE", 3)
+    monkeypatch.setattr(uploads, "WAITING_AT_ONCE", 3)
     device.switch.turn(on=False)
     async with device.running(uploads=False):
         inos = [device.create(f"file {number}") for number in range(10)]
@@ -322,3 +324,56 @@ async def test_a_conflicted_copy_finds_what_lies_beneath_it_by_the_original(devi
         device.files.content_moved(original, copy)
         assert (await device.push(copy)).size == 2 * MIB
         assert await device.read(copy) == content[: 2 * MIB]
+
+
+async def test_a_large_upload_that_failed_is_not_copied_under_a_writers_feet(
+    device: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can write a file while what was sealed of it is copied."""
+    monkeypatch.setattr(uploads, "SQUASH_MAX", MIB)
+
+    async def unreachable(name: str) -> None:
+        if name == "put_object":
+            raise Unreachable("gone")
+
+    async def squash(_: File) -> None:
+        raise AssertionError("three megabytes are copied")
+
+    content = bytearray(random.Random(6).randbytes(3 * MIB))
+    device.service.before = unreachable
+    async with device.running():
+        await device.write(ino := device.create("file"), bytes(content))
+        device.uploads.skip_quiet()
+        await until(lambda: ino in device.uploads._entries and device.uploads._entries[ino].failed)
+        monkeypatch.setattr(File, "squash", squash)
+        content[5:8] = b"new"
+        await device.write(ino, b"new", 5)
+        device.service.before = None
+        await device.push(ino)
+        await device.push(ino)
+        assert await device.read(ino) == content
+
+
+async def test_a_batch_of_small_files_leaves_the_loop_alone(device: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once: list[int] = []
+    take, finish = uploads.Uploads._take_many, uploads.Uploads._finish_some
+
+    def taken(self: uploads.Uploads, inos: list[int]) -> object:
+        at_once.append(len(inos))
+        return take(self, inos)
+
+    def finished(self: uploads.Uploads, members: list[Any]) -> None:
+        at_once.append(len(members))
+        finish(self, members)
+
+    monkeypatch.setattr(uploads.Uploads, "_take_many", taken)
+    monkeypatch.setattr(uploads.Uploads, "_finish_some", finished)
+    async with device.running():
+        inos = [device.create(f"file {number}") for number in range(100)]
+        for number, ino in enumerate(inos):
+            await device.write(ino, random.Random(number).randbytes(100 + number % 2 * 20_000))
+        device.uploads.skip_quiet()
+        for ino in inos:
+            await device.push(ino)
+    assert sum(at_once) == 200
+    assert max(at_once) <= uploads.TAKEN_AT_ONCE
