@@ -5,7 +5,8 @@ one is a sparse file `drafts/<id>`, whose row exists before it gets a byte. The 
 
     spill     row → bytes into the file → (they were synced before? sync the file) → row without the bytes
     save      bytes in the file → row that knows them
-    truncate  row → file cut (it may stay longer than the row says: what the extents do not hold is never read)
+    truncate  row → (they were synced before? sync the row) → file cut (it may stay longer than the row says: what the
+              extents do not hold is never read)
     discard   row gone → file unlinked
 
 While a row has `data`, the file of that id (left by a spill that a crash interrupted) means nothing.
@@ -148,11 +149,16 @@ class Draft:
 
         return restore
 
-    async def trim(self) -> None:
-        """Give back what a truncation freed. Only after `save`."""
+    async def trim(self, store: ContentStore) -> None:
+        """Give back what a truncation freed. Only after `save`.
+
+        Power loss must not bring a row back that says more than the file has, if that was synced once.
+        """
         if self._untrimmed and self._data is None and not self.sealed:
-            self._untrimmed = False
-            await self._thread(os.ftruncate, self._open(), self.extents.data_end)
+            self._untrimmed, end = False, self.extents.data_end
+            if self._maybe_durable:
+                await self._thread(store.database.make_durable)
+            await self._thread(os.ftruncate, self._open(), end)
 
     # ------------------------------------------------------------------------------------------------------ persistence
 

@@ -134,7 +134,7 @@ class File:
         """Cut, or grow with zeros. It has happened also after a crash when this returns."""
         async with self._exclusive:
             self.truncate_nowait(size)
-            await self._layers[-1].trim()
+            await self._layers[-1].trim(self._files.store)
 
     def truncate_nowait(self, size: int) -> None:
         """The same; what it frees on the disk is given back later."""
@@ -162,7 +162,7 @@ class File:
             async with self._exclusive:
                 if self._layers:
                     self.save()
-                    await self._layers[-1].trim()
+                    await self._layers[-1].trim(self._files.store)
         self.ask_upload()
 
     async def fsync(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -377,3 +378,30 @@ async def test_a_batch_of_small_files_leaves_the_loop_alone(device: Contents, mo
             await device.push(ino)
     assert sum(at_once) == 200
     assert max(at_once) <= uploads.TAKEN_AT_ONCE
+
+
+async def test_what_was_synced_is_cut_only_when_its_row_cannot_come_back(
+    device: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    make_durable, cut = device.database.make_durable, os.ftruncate
+
+    def durable() -> None:
+        done.append("row")
+        make_durable()
+
+    def ftruncate(descriptor: int, size: int) -> None:
+        done.append("file")
+        cut(descriptor, size)
+
+    monkeypatch.setattr(device.database, "make_durable", durable)
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
+    async with device.running(uploads=False):
+        file = device.files.open(device.create("file"), writable=True)
+        await file.write(0, b"x" * 200_000)
+        await file.truncate(150_000)
+        await file.fsync()
+        assert done == ["file", "row"]
+        await file.truncate(100_000)
+        assert done == ["file", "row", "row", "file"]
+        file.release()
