@@ -37,8 +37,11 @@ from remote.retry import Backoff
 
 QUIET_SECONDS = 0.03
 """Changes come in bunches: a commit waits for the end of one,"""
-GATHER_SECONDS = 0.3
+GATHER_SECONDS = 0.5
 """but not longer than this, so that a busy device sends few large commits and not one for each file."""
+REST_FACTOR = 5
+"""A search that found nothing to send is followed by a rest so many times as long, of a second at most: while thousands of
+files wait for their bytes, looking at them is not to keep the loop busy."""
 PULL_PATIENCE = 60.0
 """Seconds that push waits, after a conflict, for the pull that resolves it."""
 HELD_SECONDS = 30.0
@@ -95,6 +98,7 @@ class Push:
         self._problems: dict[str, float] = {}
         self._commits = self._groups = self._conflicts = 0
         self._error: str | None = None
+        self._searched_in_vain = 0.0
 
     def wake(self, space: int = 0) -> None:
         """Something changed here, or became complete on the service."""
@@ -134,6 +138,7 @@ class Push:
             if not worked:
                 await self._wait_for_work()
             await self._gather()
+            await trio.sleep(min(1.0, REST_FACTOR * self._searched_in_vain))
 
     async def _wait_for_work(self) -> None:
         until = self._held.until()
@@ -155,8 +160,10 @@ class Push:
             if not space.listed:
                 return False
             self._held.expire(trio.current_time())
+            began = trio.current_time()
             commit = self._builder.build(space, self._held, self._groups_max)
             self._settle(commit.settled)
+            self._searched_in_vain = 0.0 if commit.groups else trio.current_time() - began
             if not commit.groups:
                 fetched = await self._fetch_manifests(space, commit)
                 return fetched or commit.unfinished or bool(commit.settled)

@@ -76,7 +76,7 @@ class AloftDrive:
         return self._device.point
 
     def mount(self) -> None:
-        self._device.mount()
+        self._device.mount("--upload-delay", "5")  # rclone's write-back waits as long
         require_mount(self.point)
 
     def umount(self) -> None:
