@@ -1,6 +1,6 @@
 """The control socket: how the commands talk to the mount process of a home.
 
-One line of JSON asks, lines of JSON answer: any number of `{"progress": …}`, then one `{"result": …}` or
+One line of JSON asks, lines of JSON answer: any number of `{"progress": …}` and `{"alive": true}`, then one `{"result": …}` or
 `{"error": {"kind", "message"}}`. The socket is the owner's alone (0600 in a 0700 home, and the peer's uid is checked).
 Its path may be longer than an address of a Unix socket can be, so both sides go there through a descriptor of its folder.
 
@@ -29,6 +29,9 @@ MAX_CONNECTIONS = 32
 _REQUEST_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
+_ALIVE_SECONDS = 2.0
+_SILENCE_SECONDS = 30.0
+"""A mount process that says nothing for so long hangs: it says every two seconds that it is alive."""
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred, see unix(7)
 
 Json = dict[str, Any]
@@ -114,10 +117,9 @@ class ControlServer:
             async with stream:
                 if _peer_uid(stream.socket) in (os.geteuid(), 0):
                     await self._answer(stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # the other side went away, or does not read
-        except Exception:
-            log.exception("a control connection failed")
+        except Exception as error:
+            if not _went_away(error):
+                log.exception("a control connection failed")
         finally:
             self._serving -= 1
             self._places.release()
@@ -126,26 +128,40 @@ class ControlServer:
                     self._idle.notify_all()
 
     async def _answer(self, stream: trio.SocketStream) -> None:
+        turn = trio.Lock()
+
         async def send(message: Json) -> None:
             with trio.fail_after(_SEND_SECONDS):
-                await stream.send_all(json.dumps(message).encode() + b"\n")
+                async with turn:
+                    await stream.send_all(json.dumps(message).encode() + b"\n")
 
+        async def say_alive() -> None:
+            while True:
+                await trio.sleep(_ALIVE_SECONDS)
+                await send({"alive": True})
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say_alive)
+            answer = await self._outcome(stream, send)
+            nursery.cancel_scope.cancel()
+        await send(answer)
+
+    async def _outcome(self, stream: trio.SocketStream, send: Callable[[Json], Awaitable[None]]) -> Json:
         try:
             with trio.fail_after(_REQUEST_SECONDS):
                 request = json.loads(await _read_line(stream))
             handler = self._handler(request)
             result = await handler(request.get("arguments", {}), lambda progress: send({"progress": progress}))
         except ControlError as error:
-            await send({"error": {"kind": error.kind, "message": str(error)}})
+            return {"error": {"kind": error.kind, "message": str(error)}}
         except ValueError as error:
-            await send({"error": {"kind": "invalid", "message": f"not a request: {error}"}})
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            raise
+            return {"error": {"kind": "invalid", "message": f"not a request: {error}"}}
         except Exception as error:
+            if _went_away(error):
+                raise
             log.exception("a control request failed")
-            await send({"error": {"kind": "internal", "message": f"{type(error).__name__}: {error}; see the log"}})
-        else:
-            await send({"result": result})
+            return {"error": {"kind": "internal", "message": f"{type(error).__name__}: {error}; see the log"}}
+        return {"result": result}
 
     def _handler(self, request: Any) -> Handler:
         if not isinstance(request, dict) or not isinstance(request.get("arguments", {}), dict):
@@ -156,6 +172,13 @@ class ControlServer:
         if handler is None:
             raise ControlError(f"the mount process does not know {request.get('command')!r}", "unknown")
         return handler
+
+
+def _went_away(error: BaseException) -> bool:
+    """Whether it only says that the other side is gone, or does not read."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_went_away, error.exceptions))
+    return isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError | trio.TooSlowError)
 
 
 async def _read_line(stream: trio.SocketStream) -> bytes:
@@ -182,23 +205,28 @@ def call(path: Path, command: str, arguments: Json | None = None, *, on_progress
     """Ask the mount process that listens at `path`; `NoMountProcess` if nobody does, `ControlError` if it refuses."""
     with _connect(path) as connection:
         request = {"version": VERSION, "command": command, "arguments": arguments or {}}
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        for line in connection.makefile("rb"):
-            answer = json.loads(line)
-            if "progress" in answer:
-                if on_progress is not None:
+        try:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            for line in connection.makefile("rb"):
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise ControlError(answer["error"]["message"], answer["error"]["kind"])
+                if "result" in answer:
+                    result: Json = answer["result"]
+                    return result
+                if "progress" in answer and on_progress is not None:
                     on_progress(answer["progress"])
-            elif "error" in answer:
-                raise ControlError(answer["error"]["message"], answer["error"]["kind"])
-            else:
-                result: Json = answer["result"]
-                return result
+        except TimeoutError:
+            raise ControlError("the mount process does not answer: `aloft umount --force DIR` cuts it off", "hangs") from None
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it ended
     raise ControlError("the mount process ended before it answered", "ended")
 
 
 @contextmanager
 def _connect(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_SILENCE_SECONDS)
         try:
             with _short_address(path) as address:
                 connection.connect(address)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 MAX_BACKGROUND = 1024
 READ_AHEAD_KIB = 1024
+_FUSE = Path("/dev/fuse")
+_FUSE_CONFIGURATION = Path("/etc/fuse.conf")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _STACKED_MAX = 100
 _DYING_SECONDS = 0.05
@@ -61,6 +63,27 @@ def _parse(line: bytes) -> Mounted:
     point = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
     kind = fields[fields.index(b"-", 6) + 1]
     return Mounted(Path(os.fsdecode(point)), int(major), int(minor), kind.decode())
+
+
+def check_fuse(*, allow_other: bool) -> None:
+    """Raise `MountPointError` if this user cannot mount at all, which libfuse itself says only to the log."""
+    fusermount()
+    try:
+        os.close(os.open(_FUSE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise MountPointError(f"this kernel has no FUSE: {_FUSE} is missing (`modprobe fuse`)") from None
+    except OSError as error:
+        raise MountPointError(f"cannot open {_FUSE}: {error.strerror}") from error
+    if allow_other and os.geteuid() != 0 and not _users_may_allow_other():
+        raise MountPointError(f"--allow-other needs the line `user_allow_other` in {_FUSE_CONFIGURATION}")
+
+
+def _users_may_allow_other() -> bool:
+    try:
+        lines = _FUSE_CONFIGURATION.read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return any(line.strip() == "user_allow_other" for line in lines)
 
 
 def prepare_mount_point(path: Path) -> Path:

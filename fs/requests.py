@@ -7,19 +7,21 @@ nothing about the drive; knows no socket.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from cache.errors import CacheError
-from cache.model import Node
+from cache.model import FileState, Node
 from fs.control import ControlError, Handler, Json, Progress
 from fs.mount import Mount
 from fs.options import MountOptions
+from remote.protocol import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from cache.status import SyncReport
 
 PROGRESS_SECONDS = 0.2
+STATES_MAX = 1000
+_PAGE = 500
 BUSY_SECONDS = 3.0
 """How long after the unmounting programs may take to let go before the person is told of them."""
 
@@ -61,12 +65,16 @@ class Requests:
         }
 
     async def status(self, arguments: Json, progress: Progress) -> Json:
-        """`paths`: whose state to add, in the same order."""
-        files = []
-        for path in _paths(arguments):
-            state = await self._drive.file_status(self._node(path).ino)
-            files.append({"path": path, "state": state.value})
-        return {"mount": self._describe(), "drive": asdict(self._drive.status()), "files": files}
+        """`paths`: files whose state to add; a folder stands for the files in it. `more`: there were too many to say all."""
+        named = [(path, self._node(path)) for path in _paths(arguments)]
+        files = list(islice(chain.from_iterable(self._files(*one) for one in named), STATES_MAX + 1))
+        states = [{"path": path, "state": (await self._state(node)).value} for path, node in files[:STATES_MAX]]
+        return {
+            "mount": self._describe(),
+            "drive": asdict(self._drive.status()),
+            "files": states,
+            "more": len(files) > STATES_MAX,
+        }
 
     async def sync(self, arguments: Json, progress: Progress) -> Json:
         """`timeout` (seconds): wait so long also when it cannot go on now."""
@@ -183,6 +191,20 @@ class Requests:
             except CacheError as error:
                 raise ControlError(str(error)) from error
         return {"paths": len(nodes)}
+
+    def _files(self, path: str, node: Node) -> Iterator[tuple[str, Node]]:
+        if node.kind is not Kind.DIRECTORY:
+            yield path, node
+            return
+        cookie = 0
+        while page := self._drive.replica.list_entries(node.ino, cookie, _PAGE):
+            for listed in page:
+                yield from self._files(f"{path}/{listed.name}", listed.node)
+            cookie = page[-1].cookie
+
+    async def _state(self, node: Node) -> FileState:
+        """Links, pipes and nodes have no content that could be elsewhere."""
+        return await self._drive.file_status(node.ino) if node.kind is Kind.FILE else FileState.CACHED
 
     def _node(self, path: str) -> Node:
         """The replica is asked, never the folder itself: that would be a request to this very process."""

@@ -60,7 +60,7 @@ def mount(
     """Show the drive as a folder. Returns when it is usable; it then runs in the background."""
     from fs.background import MountFailed, start_in_background
     from fs.home import HomeBusy, open_home
-    from fs.mountpoints import MountPointError, prepare_mount_point
+    from fs.mountpoints import MountPointError, check_fuse, prepare_mount_point
     from fs.options import MountOptions, MountRequest
     from fs.places import PlaceError, check_places, prepare_cache
 
@@ -69,6 +69,7 @@ def mount(
     if holder is not None:
         raise HomeBusy(holder)
     try:
+        check_fuse(allow_other=allow_other)
         check_places(home, directory, cache_dir)
         point = prepare_mount_point(directory)
         cache_folder = None if cache_dir is None else prepare_cache(cache_dir)

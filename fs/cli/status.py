@@ -69,7 +69,7 @@ def status(
         _watch(home, arguments, json=json)
         return
     answer = ask(home, "status", arguments)
-    emit(answer, lambda: render(answer), json)
+    emit(answer, lambda: render(answer, of_files=bool(paths)), json)
 
 
 def _watch(home: Home, arguments: Json, *, json: bool) -> None:
@@ -81,20 +81,25 @@ def _watch(home: Home, arguments: Json, *, json: bool) -> None:
             time.sleep(_WATCH_SECONDS)
     from rich.live import Live
 
-    with Live(render(ask(home, "status", arguments)), auto_refresh=False) as live:
+    def now() -> RenderableType:
+        return render(ask(home, "status", arguments), of_files=bool(arguments["paths"]))
+
+    with Live(now(), auto_refresh=False) as live:
         while True:
             time.sleep(_WATCH_SECONDS)
-            live.update(render(ask(home, "status", arguments)), refresh=True)
+            live.update(now(), refresh=True)
 
 
-def render(answer: Json) -> RenderableType:
+def render(answer: Json, *, of_files: bool) -> RenderableType:
     """The answer as a person reads it."""
     from rich.table import Table
 
-    if answer["files"]:
+    if of_files:
         table = Table.grid(padding=(0, 2))
         for file in answer["files"]:
             table.add_row(file["state"], file["path"])
+        if answer["more"]:
+            table.add_row("", "… and more: name fewer")
         return table
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")

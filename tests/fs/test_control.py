@@ -31,7 +31,17 @@ async def served(path: Path) -> AsyncIterator[ControlServer]:
     async def fail(arguments: Json, progress: Progress) -> Json:
         raise RuntimeError("a bug")
 
-    server = ControlServer(path, {"echo": echo, "slow": slow, "refuse": refuse, "fail": fail})
+    async def long(arguments: Json, progress: Progress) -> Json:
+        await trio.sleep(1.0)
+        return {}
+
+    async def endless(arguments: Json, progress: Progress) -> Json:
+        async with trio.open_nursery():
+            while True:
+                await progress({})
+
+    handlers = {"echo": echo, "slow": slow, "long": long, "endless": endless, "refuse": refuse, "fail": fail}
+    server = ControlServer(path, handlers)
     server.listen()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
@@ -76,6 +86,34 @@ async def test_refusals_keep_their_words_and_bugs_end_nothing(tmp_path: Path, ca
             await ask(path, "nonsense")
         assert await ask(path, "echo") == {"heard": {}}
     assert "a bug" in caplog.text
+
+
+async def test_a_process_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fs.control._SILENCE_SECONDS", 0.05)
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(os.fspath(path))
+        hanging.listen()
+        with pytest.raises(ControlError, match="--force"):
+            await ask(path, "echo")
+
+
+async def test_a_caller_that_leaves_is_nothing_to_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "control.sock"
+    async with served(path) as server:
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(b'{"version": 1, "command": "endless"}\n')
+            await stream.receive_some(1)
+        await server.drain(10.0)
+    assert caplog.text == ""
+
+
+async def test_a_long_answer_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fs.control._SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("fs.control._ALIVE_SECONDS", 0.01)
+    path = tmp_path / "control.sock"
+    async with served(path):
+        assert await ask(path, "long") == {}
 
 
 async def test_only_the_owner_may_speak_to_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyfuse3
 import pytest
 from pyfuse3 import EntryAttributes, FUSEError
 
+from cache.errors import DiskFull
 from cache.model import AttributeUpdate, ContentChanged
 from cache.store.schema import ROOT
 from fs.attributes import TIMEOUT_SECONDS, Owners
@@ -387,6 +388,26 @@ async def test_the_end_of_a_session_saves_what_was_open(kernel: Kernel) -> None:
     await kernel.ops.end_of_session()
     assert kernel.drive.replica.node(int(entry.st_ino)).size == 7
     assert kernel.drive.files.get(int(entry.st_ino)) is None
+
+
+async def test_the_end_of_a_session_saves_what_it_can(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = [await kernel.ops.create(ROOT, name, 0o644, os.O_WRONLY, kernel.ctx) for name in (b"one", b"two")]
+    for info, _ in opened:
+        await kernel.ops.write(info.fh, 0, b"content")
+    first, second = (int(entry.st_ino) for _, entry in opened)
+    add_draft = kernel.drive.contents.add_draft
+
+    def add(ino: int, *rest: Any) -> int:
+        if ino == first:
+            raise DiskFull("full")
+        return add_draft(ino, *rest)
+
+    monkeypatch.setattr(kernel.drive.contents, "add_draft", add)
+    await kernel.ops.end_of_session()
+    assert kernel.drive.replica.node(second).size == 7
+    monkeypatch.undo()
+    kernel.drive.files.save_unsaved()
+    assert kernel.drive.replica.node(first).size == 7
 
 
 async def test_new_content_gets_a_new_number_and_the_old_handle_keeps_the_old_content(kernel: Kernel) -> None:

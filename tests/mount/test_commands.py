@@ -131,6 +131,16 @@ def test_paths_that_are_not_in_the_drive(mount: Path, device: Any, folder: Path)
         assert str(path) in done.stderr
 
 
+def test_a_folder_stands_for_its_files(mount: Path, device: Any) -> None:
+    (mount / "folder" / "below").mkdir(parents=True)
+    (mount / "folder" / "file").write_text("content")
+    (mount / "folder" / "below" / "link").symlink_to("nowhere")
+    device.aloft("sync")
+    files = device.json("status", str(mount / "folder"))["files"]
+    expected = {str(mount / "folder" / "file"): "cached", str(mount / "folder" / "below" / "link"): "cached"}
+    assert {file["path"]: file["state"] for file in files} == expected
+
+
 def test_a_path_through_a_link_that_leads_into_the_drive(mount: Path, device: Any, folder: Path) -> None:
     (mount / "file").write_text("content")
     (folder / "link").symlink_to(mount)

@@ -118,6 +118,20 @@ def test_writing_through_an_old_handle_makes_a_conflicted_copy(pair: Pair) -> No
     assert pair.two.state(pair.b / copies[0]) == "conflict"
 
 
+def test_a_file_that_was_deleted_elsewhere_lives_on_in_its_handles(pair: Pair) -> None:
+    (pair.a / "file").write_bytes(b"content" * 100_000)
+    pair.one.aloft("sync")
+    wait_until(lambda: (pair.b / "file").exists())
+    with (pair.b / "file").open("rb") as file:
+        assert file.read(7) == b"content"
+        (pair.a / "file").unlink()
+        wait_until(lambda: not (pair.b / "file").exists())
+        assert os.listdir(pair.b) == []
+        assert os.fstat(file.fileno()).st_size == 700_000
+        file.seek(0)
+        assert file.read() == b"content" * 100_000
+
+
 def test_concurrent_edits_end_with_both_contents(pair: Pair) -> None:
     (pair.a / "report.odt").write_bytes(b"common")
     wait_until(lambda: read(pair.b / "report.odt") == b"common")
