@@ -159,6 +159,7 @@ class Drive:
         self._uploads.on_complete = self._exchange.push.wake
         self.replica.on_local_change = self._changed
         self.replica.is_held = self._is_held
+        self.replica.is_fetched = self._exchange.pull.first.is_fetched
         self.replica.drop_drafts = files.drop_drafts
         self._housekeeping = Housekeeping(database, self.replica)
         self._supervisor = Supervisor(random)

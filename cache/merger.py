@@ -1,8 +1,8 @@
 """When staged pages are merged, and who has to hear of it.
 
-The conditions are those of docs/design.md: the newest page was the last one, no commit is outstanding, and what is staged is
-at least as new as what was acknowledged. The mass-delete breaker stands before the merge, the kernel's caches and open files
-are told after its transaction. Knows no network.
+The conditions are those of docs/design.md: the newest page was the last one, no commit is outstanding, and what the feed
+brought is at least as new as what was acknowledged, and as any folder that was fetched by itself. The mass-delete breaker
+stands before the merge, the kernel's caches and open files are told after its transaction. Knows no network.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Merger:
 
     def _is_ready(self, space: SpaceRow) -> bool:
         if not space.caught_up or space.snapshot < space.acknowledged:
+            return False
+        if not space.listed and space.snapshot < self._store.newest_folder_page(space.number):
             return False
         if self._store.outstanding(space.number) is not None:
             return False

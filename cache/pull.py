@@ -1,4 +1,4 @@
-"""Following the service: the long poll, staging of its pages, and the very first listing.
+"""Following the service: the long poll, and staging of its pages. What the very first listing shows is `listing`'s.
 
 A page's rows and the cursor after it are kept in one transaction; what they mean for the tree is decided when the last page
 is there (`cache.merger`). An answer that contradicts what the service said before stops the exchange (P6); one that makes no
@@ -7,7 +7,6 @@ sense is refused as a whole, and asked for again later.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,27 +14,24 @@ import trio
 
 from cache.clock import Clock
 from cache.connection import Connection
-from cache.errors import Offline
-from cache.guards import Contradiction, check_revision
+from cache.guards import Contradiction
+from cache.listing import FirstListing
 from cache.merger import Merger
 from cache.model import Change
 from cache.model import Connection as State
+from cache.pages import check_epoch, check_page, riding_manifests
 from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
-from cache.store.sync import ForeignInode, SpaceRow, SyncStore
+from cache.store.sync import ForeignInode, SyncStore
 from cache.store.tree import TreeStore
-from remote.api import Nonsense, RemoteError, ResetRequired, Service
-from remote.manifest import manifest_id
-from remote.protocol import ChangesPage, Kind, SpaceChanges
+from remote.api import RemoteError, ResetRequired, Service
+from remote.protocol import ChangesPage
 from remote.retry import Backoff
 
 WAIT_SECONDS = 55
 PACE_SECONDS = 0.15
 """Between answers, while changes come one after the other: most are this device's own, coming back."""
 PAGE_ROWS = 1000
-APPLIED_AT_ONCE = 1000
-"""Rows of a first listing that are applied in one transaction: some 20 ms."""
-_CURSOR, _EPOCH = "cursor", "epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +60,20 @@ class Pull:
         told: Callable[[list[Change]], None],
     ) -> None:
         self._service = service
-        self._tree = tree
         self._contents = contents
         self._store = store
-        self._rows = rows
         self._merger = merger
         self._connection = connection
         self._clock = clock
-        self._told = told
+        self.first = FirstListing(service, tree, contents, store, rows, merger, connection, random, told)
         self._backoff = Backoff(base=0.5, cap=60.0, random=random)
-        self._folders: dict[int, deque[tuple[int, str]]] = {}
         self._caught_up = False
         self._caught_up_ns: int | None = None
         self._error: str | None = None
 
     async def run(self) -> None:
         """Follow the service for ever."""
-        for space in self._store.spaces():
-            if not space.listed:
-                self._folders[space.number] = deque((ino, "") for ino in self._rows.folders_here(space.number))
+        self.first.resume()
         self._merger.try_merge()
         while True:
             await self._connection.wait_may_sync()
@@ -94,7 +85,7 @@ class Pull:
                 if page.spaces and not page.has_more:
                     await trio.sleep(PACE_SECONDS)
             except ResetRequired:
-                self._store.database.set_meta(_CURSOR, "")
+                self._store.forget_cursor()
             except (Contradiction, ForeignInode) as error:
                 self._error = str(error)
                 self._connection.stop(str(error))
@@ -108,13 +99,7 @@ class Pull:
     async def list_first(self, directory: int) -> None:
         """Returns when what is in a folder is known: at once, except while the very first listing loads. Raises `Offline`
         when there is no connection to load it over; how long to wait is the caller's to bound."""
-        space = self._tree.space_of(directory)
-        while not self._store.space(space).listed:
-            if not self._connection.online or not self._connection.may_sync:
-                raise Offline("the listing of this folder is not complete, and there is no connection")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._cancel_after, nursery, self._merger.merged.wait)
-                nursery.start_soon(self._cancel_after, nursery, self._connection.wait_change)
+        await self.first.wait_for(directory)
 
     @property
     def status(self) -> PullStatus:
@@ -125,7 +110,7 @@ class Pull:
     async def _ask(self) -> ChangesPage | None:
         """The next page; None if something happened that makes waiting for it pointless."""
         online = self._connection.state is State.ONLINE
-        cursor = self._store.database.meta(_CURSOR, "")
+        cursor = self._store.cursor()
         page: ChangesPage | None = None
         failure: RemoteError | None = None
         async with trio.open_nursery() as nursery:
@@ -157,7 +142,7 @@ class Pull:
         self._backoff.reset()
         self._error = None
         for space, (keys, inodes) in staged.items():
-            await self._show_first(space, keys, inodes)
+            await self.first.show(space, keys, inodes)
         self._merger.try_merge()
         self._caught_up = not page.has_more
         if self._caught_up:
@@ -166,9 +151,8 @@ class Pull:
     def _stage(self, page: ChangesPage) -> dict[int, tuple[list[tuple[int, str]], list[int]]]:
         """Check a page, and keep it with its cursor. Returns what it named, by space."""
         database = self._store.database
-        cursor, epoch = database.meta(_CURSOR, ""), database.meta(_EPOCH)
-        if epoch is not None and page.epoch != epoch:
-            raise Contradiction("the service was restored to an older state, or is another one (its epoch changed)")
+        cursor = self._store.cursor()
+        check_epoch(self._store, page.epoch)
         spaces = {space.id: space for space in self._store.spaces()}
         known = [(spaces[changes.space], changes) for changes in page.spaces if changes.space in spaces]
         for space, changes in known:
@@ -178,40 +162,8 @@ class Pull:
             for space, changes in known:
                 if changes.full and (cursor == "" or (space.listed and not space.listing)):
                     self._store.begin_listing(space.number)
+                    self.first.begin()
                 staged[space.number] = self._store.stage(space.number, changes)
-                self._contents.put_manifests(
-                    (row.content.manifest_id, row.content.manifest)
-                    for row in changes.inodes
-                    if row.content is not None and row.content.manifest is not None
-                )
-            database.set_meta(_CURSOR, page.cursor)
-            if epoch is None:
-                database.set_meta(_EPOCH, page.epoch)
+                self._contents.put_manifests(riding_manifests(changes.inodes))
+            self._store.set_cursor(page.cursor, page.epoch)
         return staged
-
-    async def _show_first(self, number: int, keys: list[tuple[int, str]], inodes: list[int]) -> None:
-        """Of the very first listing, show what hangs on the root, a few rows at a time."""
-        space = self._store.space(number)
-        if space.listed or space.listing:
-            return
-        folders = self._folders.setdefault(number, deque())
-        folders.extend((ino, "") for ino in self._rows.known_folders(keys, inodes))
-        while folders:
-            changes = self._rows.apply_connected(number, folders, APPLIED_AT_ONCE)
-            if changes:
-                self._told(changes)
-                self._merger.merged.notify()
-            await trio.lowlevel.checkpoint()
-
-
-def check_page(space: SpaceRow, page: SpaceChanges) -> None:
-    """Refuse what a service must not say. Names were checked when the page was parsed."""
-    check_revision(space.id.hex(), page.revision, space.snapshot)
-    for row in page.inodes:
-        if (row.content is None) is (row.kind is Kind.FILE) or max(row.rev, row.content_rev) > page.revision:
-            raise Nonsense(f"the service describes inode {row.id.hex()} in a way that cannot be")
-        content = row.content
-        if content is not None and content.manifest is not None and manifest_id(content.manifest) != content.manifest_id:
-            raise Nonsense(f"the service sent a manifest of inode {row.id.hex()} that does not have the hash that names it")
-    if any(entry.rev > page.revision for entry in page.entries):
-        raise Nonsense("the service sent an entry of a revision that it has not reached")

@@ -60,6 +60,7 @@ class Replica:
 
     `on_local_change(space)` after each transaction that may have something to push;
     `is_held(ino)`: the kernel or an open file still holds this inode, so that its rows must stay;
+    `is_fetched(ino)`: this folder's names came before the very first listing was complete;
     `drop_drafts(ino)`: take away the drafts of an inode that is about to be purged.
     """
 
@@ -75,6 +76,7 @@ class Replica:
         self._listed: set[int] = set()
         self.on_local_change: Callable[[int], None] = _nothing
         self.is_held: Callable[[int], bool] = _never
+        self.is_fetched: Callable[[int], bool] = _never
         self.drop_drafts: Callable[[int], None] = _nothing
         self.sweep_wanted = True
 
@@ -111,10 +113,13 @@ class Replica:
         return Usage(kept.get("quota", 0), kept.get("used", 0), self._nodes.count_inodes())
 
     def is_listed(self, directory: int) -> bool:
-        """Whether what is missing in this folder is known to be missing: False only while the very first listing loads."""
+        """Whether what is missing in this folder is known to be missing: False only while the very first listing loads, and
+        the folder was not fetched by itself."""
         space = self._tree.space_of(directory)
         if space not in self._listed:
             if not self._tree.is_listed(space):
+                if self.is_fetched(directory):
+                    return True
                 return self._tree.base_inode(directory) is None  # made here: all there is in it is here
             self._listed.add(space)
         return True

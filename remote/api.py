@@ -33,6 +33,7 @@ from remote.protocol import (
     Device,
     DeviceList,
     DownloadPlan,
+    FolderPage,
     Link,
     ManifestsAnswer,
     ObjectToUpload,
@@ -118,6 +119,9 @@ class Service(Protocol):
 
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
         """The next page of changes after `cursor` ("" begins a full listing); waits for one if there is none."""
+
+    async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
+        """What is in a folder now, in the order of names, after a name ("": from the first)."""
 
     async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
         """Which objects are missing, each with a link to send it by. `QuotaExceeded` before any byte is sent."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from remote.protocol import (
     DeviceList,
     DownloadPlan,
     DownloadRequest,
+    FolderPage,
     Link,
     ManifestsAnswer,
     ManifestsRequest,
@@ -131,6 +133,19 @@ class HttpService:
             return await self._poll.call(ChangesPage, "GET", "/v1/changes", params=params, token=token, wait=float(wait_seconds))
 
         return await self._authenticated(ask)
+
+    async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
+        params: dict[str, str | int] = {"after": after, "limit": limit}
+
+        async def ask(token: str) -> FolderPage:
+            path = f"/v1/spaces/{space.hex()}/folders/{inode.hex()}"
+            return await self._api.call(FolderPage, "GET", path, params=params, token=token)
+
+        page = await self._authenticated(ask)
+        names = [after, *(entry.name for entry in page.entries)]
+        if any(one.encode() >= other.encode() for one, other in pairwise(names)) or page.next not in (None, *names[1:][-1:]):
+            raise Nonsense(f"{self.endpoint.host} answered the names of a folder in an order that cannot be")
+        return page
 
     async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer:
         request = ManifestsRequest(wanted=list(wanted))

@@ -12,6 +12,7 @@ fields; answers ignore them, so that an old client understands a newer service.
     DELETE /v1/devices/{device}                                  -> 204
     POST   /v1/spaces/{space}/commit           CommitRequest     -> CommitAnswer
     GET    /v1/changes?cursor=&wait=&limit=                      -> ChangesPage      (410 reset: begin again without a cursor)
+    GET    /v1/spaces/{space}/folders/{inode}?after=&limit=      -> FolderPage
     POST   /v1/spaces/{space}/uploads          UploadRequest     -> UploadPlan       (507: over quota, before any byte is sent)
     POST   /v1/spaces/{space}/downloads        DownloadRequest   -> DownloadPlan
     POST   /v1/spaces/{space}/manifests        ManifestsRequest  -> ManifestsAnswer
@@ -392,6 +393,19 @@ class SpaceChanges(Answer):
     entries: list[EntryState] = []
     total_entries: int | None = None
     """In a full listing: about how many entries there are, for a progress bar."""
+
+
+class FolderPage(Answer):
+    """Some live entries of one folder in the order of their names' bytes, with the inodes that they name, as the feed has them.
+
+    `revision` is the space's revision when the page was read. `next`: the name to go on after; null: these were the last.
+    """
+
+    epoch: str
+    revision: Revision
+    inodes: list[InodeState]
+    entries: list[EntryState]
+    next: Name | None = None
 
 
 class ChangesPage(Answer):

@@ -12,7 +12,7 @@ from cache.merge import Key
 from cache.store.database import Database
 from cache.store.sides import CompleteContent
 from cache.store.tree import TreeStore, encode_xattrs
-from remote.protocol import EntryState, InodeState, SpaceChanges
+from remote.protocol import EntryState, FolderPage, InodeState, SpaceChanges
 
 _SPACE = "number, id, root, snapshot, acknowledged, caught_up, listing, listed, total_entries, commit_number"
 
@@ -60,6 +60,31 @@ class SyncStore:
     def space(self, number: int) -> SpaceRow:
         return _space_row(self._execute(f"SELECT {_SPACE} FROM space WHERE number = ?", (number,)).fetchone())
 
+    # ----------------------------------------------------------------------------------------------------- single values
+
+    def cursor(self) -> str:
+        """Where the feed goes on; "": at a listing from the beginning."""
+        cursor: str = self.database.meta("cursor", "")
+        return cursor
+
+    def epoch(self) -> str | None:
+        """The service's; None: it has not said it yet."""
+        epoch: str | None = self.database.meta("epoch")
+        return epoch
+
+    def set_cursor(self, cursor: str, epoch: str) -> None:
+        self.database.set_meta("cursor", cursor)
+        if self.epoch() is None:
+            self.database.set_meta("epoch", epoch)
+
+    def forget_cursor(self) -> None:
+        self.database.set_meta("cursor", "")
+
+    def newest_folder_page(self, space: int) -> int:
+        """The service's revision at the newest folder page that was staged: the feed has to reach it before a merge."""
+        revision: int = self.database.meta(f"folder pages {space}", 0)
+        return revision
+
     # --------------------------------------------------------------------------------------------------------- staging
 
     def begin_listing(self, space: int) -> None:
@@ -88,6 +113,25 @@ class SyncStore:
                 (page.revision, not page.has_more, page.total_entries, space),
             )
         return keys, inodes
+
+    def stage_folder(self, space: int, folder: int, after: str, page: FolderPage) -> None:
+        """Keep the rows of one folder, like those of a page of the feed. Raises `ForeignInode`.
+
+        What is staged of this stretch of the folder, is not newer and not in the page, was removed meanwhile: the feed will
+        say so, but until then it would stand in the way of the name that the same inode has now. Tombstones stay.
+        """
+        with self.database.transaction():
+            self._execute(
+                "DELETE FROM staged_entry WHERE parent = ?1 AND name > ?2 AND (?3 IS NULL OR name <= ?3) AND rev <= ?4 "
+                "AND ino IS NOT NULL",
+                (folder, after, page.next, page.revision),
+            )
+            for inode in page.inodes:
+                self._stage_inode(space, inode)
+            for entry in page.entries:
+                self._stage_entry(space, entry)
+            newest = max(self.newest_folder_page(space), page.revision)
+            self.database.set_meta(f"folder pages {space}", newest)
 
     def _stage_inode(self, space: int, row: InodeState) -> int:
         ino = self._adopt(space, row.id)

@@ -2,6 +2,8 @@
 
 Rows hold their last state only, so the feed is one index scan for each space, and needs no log. A page is one snapshot. The
 rows of one revision may be cut over two pages; clients merge only after a page that says there is no more.
+
+Also pages of one folder, for a client that has to show it before the feed has brought it.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from remote.protocol import ChangesPage, Content, EntryState, InodeState, ProblemType, SpaceChanges
+from remote.names import BadName, check_name
+from remote.protocol import ChangesPage, Content, EntryState, FolderPage, InodeState, Kind, ProblemType, SpaceChanges
+from remote.server.access import member_of
 from remote.server.cursor import CURSOR_MAX, BadCursor, Cursor, Position, Table, decode, encode
 from remote.server.database import accounts as account_rows
 from remote.server.database import feed as rows
 from remote.server.database.engine import Database
-from remote.server.database.tree import inode_row, revision
+from remote.server.database.tree import inode_row, load_inodes, revision
 from remote.server.devices import Caller
-from remote.server.problems import Refused
+from remote.server.problems import Refused, not_found
 
 LIMIT_DEFAULT = 1000
 LIMIT_MAX = 5000
@@ -66,6 +70,27 @@ class Feed:
         answer = self._serialize(encode(Cursor(mine, positions)), changes, more=more)
         return FeedPage(answer, news, topics=(*positions, caller.account, caller.device))
 
+    def folder(self, caller: Caller, space: bytes, folder: bytes, after: str, limit: int) -> bytes:
+        """A serialized `FolderPage`. `Refused` (not found) if the space has no such folder, nor ever had."""
+        if after != "":
+            _check_name(after)
+        with self._database.read() as connection:
+            member_of(connection, caller, space)
+            row = load_inodes(connection, space, [folder]).get(folder)
+            if row is None or row.kind is not Kind.DIRECTORY:
+                raise not_found("There is no such folder.")
+            now = revision(connection, space)
+            found = rows.folder_rows(connection, space, folder, after, limit + 1)
+        sent = found[:limit]
+        page = FolderPage.model_construct(
+            epoch=self._epoch,
+            revision=now,
+            inodes=[_inode_state(row) for row in {row.id: row for row in sent}.values()],
+            entries=[EntryState.model_construct(parent=folder, name=row.name, inode=row.id, rev=row.entry_rev) for row in sent],
+            next=sent[-1].name if len(found) > limit else None,
+        )
+        return page.model_dump_json().encode()
+
     def _serialize(self, cursor: str, spaces: Sequence[SpaceChanges], *, more: bool) -> bytes:
         page = ChangesPage.model_construct(epoch=self._epoch, cursor=cursor, has_more=more, spaces=list(spaces))
         return page.model_dump_json().encode()
@@ -80,6 +105,13 @@ def _read_cursor(text: str) -> Cursor | None:
         return decode(text)
     except BadCursor as error:
         raise Refused(ProblemType.INVALID, f"{error}: begin again without one", field="cursor") from error
+
+
+def _check_name(text: str) -> None:
+    try:
+        check_name(text)
+    except BadName as error:
+        raise Refused(ProblemType.INVALID, f"{error}.", field="after") from error
 
 
 def _space_page(connection: Connection, space: bytes, at: Position, limit: int) -> tuple[SpaceChanges, Position]:

@@ -38,7 +38,7 @@ class NoService:
             await trio.sleep_forever()
         raise Unreachable("nobody answers")
 
-    commit = changes = plan_uploads = plan_downloads = manifests = put_object = get_object = account = devices = _refuse
+    commit = changes = folder = plan_uploads = plan_downloads = manifests = put_object = get_object = account = devices = _refuse
     remove_device = _refuse
 
 

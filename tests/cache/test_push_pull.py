@@ -417,6 +417,7 @@ async def test_the_first_listing_is_shown_as_it_comes(
     with trio.fail_after(PATIENCE):
         await again.exchange.pull.list_first(ROOT)
     assert again.replica.is_listed(ROOT)
+    await quiet(again)
     assert len(again.paths()) == 10 * 401 > PAGE_ROWS
     assert again.is_quiet()
 

@@ -38,7 +38,7 @@ async def test_every_route_but_the_public_ones_wants_a_token(world: World, ada: 
     for method, pattern in routes(world):
         if (method, pattern) in PUBLIC:
             continue
-        path = pattern.format(space=ada.space, device=ada.id)
+        path = pattern.format(space=ada.space, device=ada.id, inode=ada.space)
         problem(await world.http.request(method, path), 401, "unauthenticated")
 
 
@@ -48,6 +48,7 @@ def space_requests(space: str, inode: str, secret: bytes) -> dict[str, Json]:
     manifest = hashlib.sha256(inline(b"x")).hexdigest()
     return {
         "commit": {"number": 100, "groups": [{"inodes": [{"id": space, "attributes": {"mode": 0o777}}]}]},
+        "folders/{inode}": None,
         "uploads": {"objects": [{"id": id_, "length": len(secret)}]},
         "downloads": {"objects": [id_]},
         "manifests": {"wanted": [{"inode": inode, "manifest_id": manifest}]},
@@ -63,9 +64,10 @@ async def test_a_second_account_gets_nowhere_with_the_first_ones_ids(world: Worl
     tried = {pattern for _, pattern in routes(world) if "{space}" in pattern}
     assert {f"/v1/spaces/{{space}}/{name}" for name in requests} == tried, "a new route wants a row here"
     for name, body in requests.items():
-        assert (await ada.send("POST", f"/v1/spaces/{ada.space}/{name}", body)).status_code == 200, "the owner may"
-        theirs = await eve.send("POST", f"/v1/spaces/{ada.space}/{name}", body)
-        nobodys = await eve.send("POST", f"/v1/spaces/{new_id()}/{name}", body)
+        method, path = ("GET" if body is None else "POST"), name.format(inode=ada.space)
+        assert (await ada.send(method, f"/v1/spaces/{ada.space}/{path}", body)).status_code == 200, "the owner may"
+        theirs = await eve.send(method, f"/v1/spaces/{ada.space}/{path}", body)
+        nobodys = await eve.send(method, f"/v1/spaces/{new_id()}/{path}", body)
         problem(theirs, 404, "not-found")
         assert theirs.json() == nobodys.json(), "what one may not see looks like what does not exist"
     problem(await eve.send("DELETE", f"/v1/devices/{ada.id}"), 404, "not-found")

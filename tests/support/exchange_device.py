@@ -81,6 +81,7 @@ class ExchangeDevice:
             lambda: self.sweep(),
         )
         self.replica.on_local_change = self.exchange.push.wake
+        self.replica.is_fetched = self.exchange.pull.first.is_fetched
         self.replica.drop_drafts = lambda ino: self.told.unlinked.extend(self.contents.drop_drafts(ino))
 
     async def run(self) -> None:

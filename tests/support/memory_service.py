@@ -18,6 +18,7 @@ from remote.protocol import (
     CommitAnswer,
     DeviceList,
     DownloadPlan,
+    FolderPage,
     Link,
     ManifestsAnswer,
     ObjectToUpload,
@@ -110,6 +111,9 @@ class MemoryService:
         raise NotImplementedError
 
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+        raise NotImplementedError
+
+    async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
         raise NotImplementedError
 
     async def account(self) -> AccountInfo:

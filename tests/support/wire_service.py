@@ -21,6 +21,7 @@ from remote.protocol import (
     DeviceList,
     DownloadPlan,
     EntryState,
+    FolderPage,
     Group,
     GroupOutcome,
     InodeRevisions,
@@ -147,6 +148,19 @@ class WireService:
         )
         return ChangesPage(epoch=self.epoch, cursor=f"{at} {start if more and full else 0}", has_more=more, spaces=[changes])
 
+    def folder(self, inode: bytes, after: str, limit: int) -> FolderPage:
+        tree = self.tree
+        live = sorted((key[1], ino, rev) for key, (ino, rev) in tree.entries.items() if key[0] == inode and ino is not None)
+        found = [entry for entry in live if entry[0] > after]
+        sent = found[:limit]
+        return FolderPage(
+            epoch=self.epoch,
+            revision=tree.revision,
+            inodes=[self._state(ino, tree.rows[ino]) for ino in dict.fromkeys(ino for _, ino, _ in sent)],
+            entries=[EntryState(parent=inode, name=name, inode=ino, rev=rev) for name, ino, rev in sent],  # type: ignore[arg-type]
+            next=sent[-1][0] if len(found) > limit else None,
+        )
+
     def _state(self, ino: Any, row: Row) -> InodeState:
         target, device_number = self.shapes.get(ino, (None, None))
         content = None
@@ -178,6 +192,11 @@ class DeviceLink:
     page_limit: int | None = None
     bodies: list[bytes] = field(default_factory=list)
     polls: int = 0
+    folders: list[bytes] = field(default_factory=list)
+    """The folders that were asked for, once for each page."""
+    feed_ends_after: int | None = None
+    """So many answers of the feed come; the next one is held until `let_go`."""
+    let_go: trio.Event = field(default_factory=trio.Event)
 
     def set_down(self, down: bool) -> None:
         self.down = down
@@ -200,6 +219,8 @@ class DeviceLink:
 
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
         await self._begin()
+        if self.polls == self.feed_ends_after:
+            await self.let_go.wait()
         self.polls += 1
         page = self.service.page(cursor, self.page_limit or limit)
         if wait_seconds and not any(changes.inodes or changes.entries for changes in page.spaces):
@@ -209,6 +230,11 @@ class DeviceLink:
             await self._begin()
             page = self.service.page(cursor, self.page_limit or limit)
         return page
+
+    async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
+        await self._begin()
+        self.folders.append(inode)
+        return self.service.folder(inode, after, self.page_limit or limit)
 
     async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer:
         await self._begin()

@@ -1,4 +1,4 @@
-"""Statements of the change feed: index scans over (space, revision), and nothing else."""
+"""Statements of the change feed, index scans over (space, revision), and of folders, one over (space, parent, name)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from remote.protocol import RIDE_ALONG_MAX
 from remote.server.cursor import Position, Table
 from remote.server.database.schema import entries, inodes, manifests
 
+_RIDING = and_(
+    manifests.c.space_id == inodes.c.space_id, manifests.c.id == inodes.c.manifest_id, manifests.c.length <= RIDE_ALONG_MAX
+)
+
 
 def inode_rows(connection: Connection, space: bytes, after: Position, limit: int) -> Sequence[Row[Any]]:
     """Inodes after the position, with the manifests that are small enough to ride along."""
-    riding = and_(
-        manifests.c.space_id == inodes.c.space_id, manifests.c.id == inodes.c.manifest_id, manifests.c.length <= RIDE_ALONG_MAX
-    )
     query = (
         select(inodes, manifests.c.body.label("manifest"))
-        .join_from(inodes, manifests, riding, isouter=True)
+        .join_from(inodes, manifests, _RIDING, isouter=True)
         .where(inodes.c.space_id == space, _inodes_after(after))
     )
     if after.full:
@@ -34,6 +35,18 @@ def entry_rows(connection: Connection, space: bytes, after: Position, up_to: int
     if after.full:
         query = query.where(or_(entries.c.rev > after.start, entries.c.inode.is_not(None)))
     return _page(connection, query.order_by(entries.c.rev, entries.c.parent, entries.c.name), limit)
+
+
+def folder_rows(connection: Connection, space: bytes, folder: bytes, after: str, limit: int) -> Sequence[Row[Any]]:
+    """Live entries (`name`, `entry_rev`) of a folder after a name, each with its inode as `inode_rows` has it."""
+    named = and_(inodes.c.space_id == entries.c.space_id, inodes.c.id == entries.c.inode)
+    query = (
+        select(entries.c.name, entries.c.rev.label("entry_rev"), inodes, manifests.c.body.label("manifest"))
+        .join_from(entries, inodes, named)
+        .join(manifests, _RIDING, isouter=True)
+        .where(entries.c.space_id == space, entries.c.parent == folder, entries.c.name > after, entries.c.inode.is_not(None))
+    )
+    return _page(connection, query.order_by(entries.c.name), limit)
 
 
 def count_entries(connection: Connection, space: bytes) -> int:

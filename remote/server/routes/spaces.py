@@ -1,22 +1,27 @@
-"""Commits, uploads, downloads and manifests of a space."""
+"""Commits, folders, uploads, downloads and manifests of a space."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from remote.names import MAX_NAME_BYTES
 from remote.protocol import (
     MAX_COMMIT_BYTES,
     CommitAnswer,
     CommitRequest,
     DownloadPlan,
     DownloadRequest,
+    FolderPage,
     ManifestsAnswer,
     ManifestsRequest,
     UploadPlan,
     UploadRequest,
 )
+from remote.server.feed import LIMIT_DEFAULT, LIMIT_MAX
 from remote.server.problems import from_validation
 from remote.server.routes.requests import (
     PLAN_MAX,
@@ -48,6 +53,21 @@ async def commit(request: Request, space: str) -> Response:
     if committed.changed:
         service.wake.notify(id_)
     return json_answer(committed.answer)
+
+
+@router.get("/v1/spaces/{space}/folders/{inode}", **describe(FolderPage))
+async def folder(
+    request: Request,
+    space: str,
+    inode: str,
+    after: Annotated[str, Query(max_length=MAX_NAME_BYTES)] = "",
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+) -> Response:
+    """What is in a folder now, in the order of names, after a name."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    id_, folder_id = parse_id(space), parse_id(inode)
+    return json_answer(await service.in_thread(service.feed.folder, caller, id_, folder_id, after, limit))
 
 
 @router.post("/v1/spaces/{space}/uploads", **describe(UploadPlan, UploadRequest))
