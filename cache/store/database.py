@@ -49,7 +49,8 @@ class DamagedDatabase(DatabaseUnusable):
         super().__init__(
             f"the replica {path} is damaged ({detail}). Nothing was changed or deleted. To go on, move {path.name} and "
             f"{path.name}-wal out of {path.parent} and mount again: the tree is then listed anew from the service, and "
-            f"files that were not uploaded yet come back in the folder 'Recovered files'."
+            f"files over 64 KiB that were not uploaded yet come back in the folder 'Recovered files'. Keep {path.name}: smaller "
+            f"ones are in it."
         )
 
 
