@@ -30,7 +30,7 @@ from fs.options import MountRequest
 from fs.requests import Requests
 
 if TYPE_CHECKING:
-    from cache.drive import DriveOptions
+    from cache.drive import Drive, DriveOptions
     from remote.http import HttpService
 
 log = logging.getLogger("fs.daemon")  # also when it is run as __main__
@@ -101,19 +101,28 @@ async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -
         mount = Mount(drive, request.mount)
         requests = Requests(drive, mount, request.mount)
         control = ControlServer(home.control_socket, requests.handlers())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_on_signal, nursery, mount, requests)
-            await nursery.start(drive.run)
-            control.listen()
-            nursery.start_soon(control.run)
-            nursery.start_soon(_unmount_when_cancelled, mount)
-            with trio.CancelScope(shield=True):  # only the kernel ends a session: else dirty pages would be lost
-                await mount.run(ready)
-            await requests.wait_unmounted()
-            await control.drain(_LAST_ANSWERS_SECONDS)
-            await drive.stop()
-            nursery.cancel_scope.cancel()
+        await _serve_from(drive, mount, requests, control, ready)
     log.info("unmounted")
+
+
+async def _serve_from(drive: Drive, mount: Mount, requests: Requests, control: ControlServer, ready: Callable[[], None]) -> None:
+    """The drive runs for as long as there is a mount, whatever fails beside it: the kernel brings dirty pages until the end."""
+    async with trio.open_nursery() as outer:
+        await outer.start(drive.run)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_end_on_signal, nursery, mount, requests)
+                control.listen()
+                nursery.start_soon(control.run)
+                nursery.start_soon(_unmount_when_cancelled, mount)
+                with trio.CancelScope(shield=True):  # only the kernel ends a session: else dirty pages would be lost
+                    await mount.run(ready)
+                await requests.wait_unmounted()
+                await control.drain(_LAST_ANSWERS_SECONDS)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await drive.stop()
 
 
 def _open_service(home: Home, options: DriveOptions) -> HttpService:

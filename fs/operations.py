@@ -11,6 +11,7 @@ SETATTR), locks.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,8 @@ from remote.protocol import Kind
 
 if TYPE_CHECKING:
     from cache.drive import Drive
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 4096
 _DOTS = 2
@@ -293,7 +296,10 @@ class Operations(pyfuse3.Operations):
     async def end_of_session(self) -> None:
         """The kernel is gone: what it still held is released as if it had said so."""
         for fh in self._handles.open_files():
-            await self.release(fh)
+            try:
+                await self.release(fh)
+            except FUSEError as error:  # nobody is left to hear it; the others are to be released all the same
+                log.error("what was written to an open file could not be saved: %s", error)
         for ino in tuple(self._inodes.all_held()):
             self._replica.forget(ino)
 
