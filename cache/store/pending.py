@@ -132,7 +132,7 @@ class PendingStore:
         if listed:
             return total, total, True
         here: int = self._execute("SELECT count(*) FROM entry WHERE rev > 0").fetchone()[0]
-        return staged + here, total, False
+        return min(staged + here, total), total, False  # what a folder page brought comes once more with the feed
 
 
 def count_beside(path: Path) -> Pending:

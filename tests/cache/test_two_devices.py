@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import trio
 
 from cache.clock import SystemRandomness
 from cache.errors import Unavailable
 from cache.model import AttributeUpdate, Connection, FileState, RenameMode
 from cache.status import Queue
 from cache.store.schema import ROOT
-from remote.protocol import Kind
+from remote.http import HttpService
+from remote.protocol import ChangesPage, Kind
 from tests.support.devices import Home, log_in, register, until
 from tests.support.service import RunningService, start_service
 
@@ -262,6 +264,52 @@ async def test_a_new_device_lists_all_that_is_there(homes: tuple[Home, Home]) ->
         assert laptop.drive.status().counters.objects_fetched == 0
         assert await laptop.read("folder 3/4") == b"4 in 3"
         assert laptop.drive.status().queue == Queue(0, 0, 0, ())
+
+
+async def test_a_new_device_is_usable_while_the_listing_loads(homes: tuple[Home, Home], monkeypatch: pytest.MonkeyPatch) -> None:
+    async with homes[0].started() as desk:
+        for folder in range(10):
+            desk.make_folder(f"folder {folder}")
+            for number in range(20):
+                await desk.write(f"folder {folder}/{number}", b"%d in %d" % (number, folder))
+        await desk.sync()
+        everything = await desk.contents()
+        let_go, begun = trio.Event(), list[HttpService]()
+        real = HttpService.changes
+
+        async def changes(self: HttpService, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+            if cursor and self in begun:
+                await let_go.wait()
+            elif not cursor:
+                begun.append(self)
+            return await real(self, cursor, wait_seconds=wait_seconds, limit=20)
+
+        monkeypatch.setattr(HttpService, "changes", changes)
+        monkeypatch.setattr("cache.listing.FOLDER_ROWS", 7)
+        async with homes[1].started() as laptop:
+            await until(lambda: laptop.drive.status().connection is Connection.ONLINE)
+            replica = laptop.drive.replica
+            await laptop.drive.list_first(ROOT)
+            assert {listed.name for listed in replica.list_entries(ROOT, 0, 100)} == {f"folder {n}" for n in range(10)}
+            folder = replica.resolve("folder 7").ino
+            await laptop.drive.list_first(folder)
+            assert {listed.name for listed in replica.list_entries(folder, 0, 100)} == {f"{n}" for n in range(20)}
+            assert await laptop.read("folder 7/4") == b"4 in 7"
+            listing = laptop.drive.status().listing
+            assert (listing.total, listing.finished) == (210, False)
+            assert listing.entries < 210
+            desk.remove("folder 7/4")
+            desk.drive.replica.rename(ROOT, "folder 8", desk.drive.replica.resolve("folder 7").ino, "moved", RenameMode.REPLACE)
+            await desk.sync()
+            await laptop.write("folder 7/mine", b"made here")
+            let_go.set()
+            await laptop.sync()
+            await until(lambda: desk.node("folder 7/mine"))
+            del everything["folder 7/4"]
+            moved = {path.replace("folder 8", "folder 7/moved"): content for path, content in everything.items()}
+            await until(lambda: laptop.tree().keys() == desk.tree().keys())
+            assert await laptop.contents() == await desk.contents() == {**moved, "folder 7/mine": b"made here"}
+            assert laptop.drive.status().stopped_because is None
 
 
 async def test_paused_nothing_goes_up(homes: tuple[Home, Home]) -> None:

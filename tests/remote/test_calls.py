@@ -191,6 +191,26 @@ async def test_answers_to_other_questions_are_nonsense(wire, reply):
             await service.manifests(SPACE, [WantedManifest(inode=bytes(16), manifest_id=bytes(32))])
 
 
+NAMES = [{"parent": "11" * 16, "name": name, "inode": "22" * 16, "rev": 1} for name in ("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("after", "page"),
+    [
+        ("a", {"entries": NAMES}),
+        ("", {"entries": NAMES[::-1]}),
+        ("", {"entries": [NAMES[0], NAMES[0]]}),
+        ("", {"entries": NAMES, "next": "a"}),
+        ("c", {"entries": [], "next": "c"}),
+    ],
+)
+async def test_names_of_a_folder_must_go_on(wire, reply, after, page):
+    wire.reply = lambda _: reply(200, json.dumps({"epoch": "e", "revision": 1, "inodes": []} | page).encode())
+    async with service_for(wire.url) as service:
+        with pytest.raises(Nonsense, match="order"):
+            await service.folder(SPACE, b"\x11" * 16, after=after, limit=10)
+
+
 async def test_what_goes_over_the_wire(wire, reply):
     answers = {"/v1/changes": json.dumps(EMPTY_PAGE).encode(), "/v1/devices": DEVICES}
     wire.reply = lambda received: reply(200, answers.get(received.target.split("?")[0], b""))

@@ -164,6 +164,23 @@ async def test_bytes_go_there_and_come_back(service, login):
     assert statistics.latency is not None
 
 
+async def test_a_folder_page_by_page(service, login):
+    space = login.account.space
+    names = ["a b", "a&b=c", "ä", "\U0001f600"]
+    await upload(service, space)
+    for number, name in enumerate(names, 1):
+        await service.commit(space, commit_of(space, number, manifest_of_the_object(), name)[1])
+    pages = [await service.folder(space, space, after="", limit=1)]
+    while pages[-1].next is not None:
+        pages.append(await service.folder(space, space, after=pages[-1].next, limit=1))
+    feed = await service.changes("", wait_seconds=0, limit=100)
+    assert [entry.name for page in pages for entry in page.entries] == names
+    assert [entry for page in pages for entry in page.entries] == sorted(feed.spaces[0].entries, key=lambda entry: entry.rev)
+    assert all(page.inodes[0] in feed.spaces[0].inodes and page.epoch == feed.epoch for page in pages)
+    with pytest.raises(NotThere):
+        await service.folder(space, bytes(16), after="", limit=1)
+
+
 async def test_errors_arrive_as_what_they_are(service, login, accounts):
     space = login.account.space
     with pytest.raises(QuotaExceeded):
