@@ -224,33 +224,21 @@ async def test_what_is_removed_and_renamed_meanwhile_does_not_linger(phone: Exch
 
 
 async def test_no_merge_before_the_feed_is_as_new_as_a_folder_page(
-    phone: ExchangeDevice, elsewhere: Tree, monkeypatch: pytest.MonkeyPatch
+    phone: ExchangeDevice, service: WireService, elsewhere: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The feed's last page was read before a folder moved, the folder pages after: together they name it twice."""
-    phone.link.page_limit = 100_000
-    phone.link.feed_ends_after = None
-    held, reached = trio.Event(), trio.Event()
-    real = phone.link.changes
-
-    async def changes(cursor: str, *, wait_seconds: int, limit: int) -> object:
-        page = await real(cursor, wait_seconds=wait_seconds, limit=limit)
-        if cursor and not held.is_set():
-            reached.set()
-            await held.wait()
-        return page
-
-    monkeypatch.setattr(phone.link, "changes", changes)
-    phone.link.page_limit = 1500
-    with trio.fail_after(PATIENCE):
-        await reached.wait()
-        phone.link.page_limit = 100_000
-        elsewhere.rename("d4", "d3/d4")
-        await phone.exchange.pull.list_first(ROOT)
-        await list_first(phone, "d3")
-        assert names(phone, "d3") == elsewhere.names("d3")
-        held.set()
-    await until(phone.is_quiet)
-    assert phone.connection.stopped_because is None
+    await until(lambda: phone.exchange.store.cursor())
+    elsewhere.make("late", Kind.DIRECTORY)
+    last = service.page(phone.exchange.store.cursor(), 1_000_000)
+    assert not last.has_more
+    elsewhere.rename("late", "d3/late")
+    await list_first(phone, "")
+    await list_first(phone, "d3")
+    assert names(phone, "d3") == elsewhere.names("d3")
+    real, stale = service.page, [last]
+    monkeypatch.setattr(service, "page", lambda cursor, limit: stale.pop() if stale else real(cursor, limit))
+    await let_the_feed_go(phone)
+    assert stale == []
     assert phone.paths().keys() == elsewhere.paths()
 
 
