@@ -189,7 +189,11 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        self._replica.rmdir(self._inodes.ino(parent_inode), _name(name))
+        parent, text = self._inodes.ino(parent_inode), _name(name)
+        folder = self._replica.lookup(parent, text).ino
+        if not self._replica.is_listed(folder):  # it may hold what has not arrived yet
+            await self._drive.list_first(folder)
+        self._replica.rmdir(parent, text)
 
     @guarded
     async def rename(
