@@ -6,6 +6,7 @@ tell what was really kept. Runs last; on its own it still has the files that it 
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from tests.posix.calls import ALICE, KINDS, make, make_for, set_times, tick
 from tests.posix.conftest import Service
+from tests.support.waiting import wait_until
 
 WHOLE = 2**20
 """Larger files are compared at both ends only: some are mostly holes."""
@@ -98,6 +100,8 @@ def test_a_second_device_sees_the_same(left: Path, service: Service) -> None:
     service.aloft("second", "login", "--server", service.url, "--email", service.email, "--device", "second")
     point = service.mount("second")
     try:
+        # Until then the links of a folder are those that have arrived.
+        wait_until(lambda: json.loads(service.aloft("second", "status", "--json"))["drive"]["listing"]["finished"])
         same(expected, describe(point))
     finally:
         service.umount("second")
