@@ -24,7 +24,7 @@ from pathlib import Path
 import trio
 
 from cache.disk import disk_errors, sync_folder, write_all
-from cache.errors import CorruptData
+from cache.errors import CorruptData, DiskFull
 from cache.extents import Extent, Extents, Held
 from cache.store.content import ContentStore, DraftRow
 
@@ -36,6 +36,11 @@ ZERO_RUN = 64 * 1024
 
 _ZEROS = bytes(2**20)
 _WRITERS = 8
+KEPT_FREE = 32 * 2**20
+"""Bytes of the disk that drafts leave alone (or a twentieth of a small disk), for the replica: on a full disk files can still
+be deleted, renamed, and saved if they are small."""
+_ROOM_STEP = 8 * 2**20
+"""So much may be written before the disk is asked again."""
 
 
 class DraftFolder:
@@ -45,6 +50,19 @@ class DraftFolder:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
         self.writers = trio.CapacityLimiter(_WRITERS)
+        self._room = 0
+
+    def take_room(self, size: int) -> None:
+        """Before `size` bytes are written to a draft's file. Raises `DiskFull` if too little would be left for the replica."""
+        if size > self._room:
+            disk = os.statvfs(self.path)
+            kept = min(KEPT_FREE, disk.f_blocks * disk.f_frsize // 20)
+            room = disk.f_bavail * disk.f_frsize - kept
+            if size > room:
+                self._room = 0
+                raise DiskFull("the disk that holds the drafts is full")
+            self._room = max(size, min(room // 2, _ROOM_STEP))
+        self._room -= size
 
     def file_of(self, draft: int) -> Path:
         return self.path / str(draft)
@@ -262,6 +280,7 @@ class Draft:
         held[offset : offset + len(data)] = data
 
     async def _write_file(self, store: ContentStore, offset: int, data: bytes) -> None:
+        self._folder.take_room(len(data))
         if self._data is not None:
             await self._spill(store)
         descriptor = self._open()

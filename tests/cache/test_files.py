@@ -422,3 +422,21 @@ async def test_an_acknowledgement_in_the_middle_of_a_squash_harms_nothing(device
         await device.push(ino)
         assert await device.read(ino) == content
         assert device.store.drafts(ino) == []
+
+
+async def test_the_last_of_the_disk_is_left_to_the_replica(device: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that on a full disk files can still be deleted, renamed, and saved if they are small."""
+    almost_full = os.statvfs_result((4096, 4096, 2**20, 1000, 1000, 0, 0, 0, 0, 255))
+    async with device.running(uploads=False):
+        large, small = new_file(device), device.files.open(device.create("small"), writable=True)
+        monkeypatch.setattr(os, "statvfs", lambda path: almost_full)
+        with pytest.raises(DiskFull):
+            await large.write(0, b"x" * 200_000)
+        assert large.size == 0
+        await small.write(0, b"kept")
+        await small.flush()
+        monkeypatch.undo()
+        await large.write(0, b"x" * 200_000)
+        assert await large.read(199_999, 1) == b"x"
+        large.release()
+        small.release()
