@@ -48,6 +48,11 @@ class Deletions:
         ]
         return [tripped for breaker in breakers if (tripped := breaker.tripped()) is not None]
 
+    def show_all(self) -> None:
+        """What was deleted here since the breaker tripped is shown as well, and so becomes part of what is confirmed."""
+        for space in self._store.spaces():
+            self._builder.breaker(space.number).show_all(self._store.files_to_disappear(space.number))
+
     def confirm(self) -> int:
         """Let the files that were shown disappear, and no others. How many they are."""
         count = 0

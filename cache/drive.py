@@ -378,11 +378,13 @@ class Drive:
         self._uploads.set_paused(False)
 
     def confirm_deletes(self) -> int:
-        """Let the deletions that the breaker stopped pass; how many files they are."""
+        """Let the deletions pass that wait at this moment because the breaker stopped them; how many files they are."""
+        self._exchange.deletions.show_all()
         return self._exchange.deletions.confirm()
 
     def undo_deletes(self) -> int:
         """Bring the files back whose deletion the breaker stopped; how many they are."""
+        self._exchange.deletions.show_all()
         return self._exchange.deletions.undo()
 
     async def fsck(self, *, repair: bool) -> FsckReport:

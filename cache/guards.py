@@ -140,6 +140,12 @@ class Breaker:
             minute = self._minute()
             self._keep(replace(state, passed={**state.passed, minute: state.passed.get(minute, 0) + count}))
 
+    def show_all(self, files: Collection[int]) -> None:
+        """If it has tripped, show all that wait by now: `files` are those about to disappear."""
+        state = self._state()
+        if state.shown:
+            self._keep(replace(state, shown=frozenset(files) - state.confirmed))
+
     def tripped(self) -> Tripped | None:
         state = self._state()
         return Tripped(self._direction, len(state.shown), state.of) if state.shown else None

@@ -653,6 +653,23 @@ async def test_a_confirmation_is_good_only_for_what_was_shown(laptop: ExchangeDe
     await until(lambda: len(live(laptop)) == 1502 - 600)
 
 
+async def test_what_is_deleted_after_the_breaker_tripped_can_be_shown_and_confirmed(
+    laptop: ExchangeDevice, desk: ExchangeDevice
+) -> None:
+    await with_many_files(laptop, desk, 1500)
+    folder = laptop.node("p").ino
+    names = [name for name, _ in laptop.tree.children(folder)]
+    for name in names[:600]:
+        laptop.replica.unlink(folder, name)
+    await until(lambda: laptop.exchange.deletions.tripped())
+    for name in names[600:1300]:
+        laptop.replica.unlink(folder, name)
+    laptop.exchange.deletions.show_all()
+    assert laptop.exchange.deletions.tripped()[0].files == 1300
+    assert laptop.exchange.deletions.confirm() == 1300
+    await until(lambda: len(live(laptop)) == 1502 - 1300)
+
+
 async def test_a_mass_deletion_is_not_applied_until_it_is_confirmed(laptop: ExchangeDevice, desk: ExchangeDevice) -> None:
     await with_many_files(laptop, desk)
     remove_all(laptop)
