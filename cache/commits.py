@@ -80,7 +80,7 @@ class CommitBuilder:
         self._clock = clock
         self._entries_after: dict[int, Key] = {}
         self._inodes_after: dict[int, int] = {}
-        self._fruitless_rounds = 0
+        self._name_rounds = self._inode_rounds = 0
 
     def build(self, space: SpaceRow, held: Held, groups_max: int = GROUPS_MAX) -> Commit:
         """The next commit of a space; without groups if there is nothing to send."""
@@ -100,6 +100,7 @@ class CommitBuilder:
             rows.add_plan(commit, plan)
             if is_full():
                 break
+        deadline = self._clock.monotonic() + SECONDS_MAX  # inodes get their turn however many names wait
         for ino in self._inodes(space.number, is_full):
             if ino not in held.inodes and keeps_name(changes, ino):
                 rows.add_change(commit, ino)
@@ -111,9 +112,15 @@ class CommitBuilder:
 
     def _end_fruitless_rounds(self, commit: Commit) -> None:
         """Changes that wait for the person, or for bytes, must not be looked at for ever."""
-        if commit.groups or self._fruitless_rounds >= 2:
-            self._fruitless_rounds = 0
-            commit.unfinished = commit.unfinished and bool(commit.groups)
+        if commit.groups or not commit.unfinished:
+            self.start_over()
+        elif min(self._name_rounds, self._inode_rounds) >= 2:
+            self.start_over()
+            commit.unfinished = False
+
+    def start_over(self) -> None:
+        """Something changed: it may stand where the search has been already, so a whole round is due again."""
+        self._name_rounds = self._inode_rounds = 0
 
     def breaker(self, space: int) -> Breaker:
         return Breaker(self._store.database, space, Direction.PUSH, self._clock)
@@ -135,7 +142,7 @@ class CommitBuilder:
                     return
             if end is None:
                 passes -= 1
-                self._fruitless_rounds += 1
+                self._name_rounds += 1
             after = self._entries_after[space] = end or _START
 
     def _inodes(self, space: int, is_full: Callable[[], bool]) -> Iterator[int]:
@@ -146,6 +153,7 @@ class CommitBuilder:
             yield from inodes
             if end is None:
                 passes -= 1
+                self._inode_rounds += 1
             after = self._inodes_after[space] = end or 0
 
 

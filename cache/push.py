@@ -102,6 +102,7 @@ class Push:
 
     def wake(self, space: int = 0) -> None:
         """Something changed here, or became complete on the service."""
+        self._builder.start_over()
         self._wake.set()
 
     @property
