@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 from cache.clock import Clock
@@ -146,15 +146,20 @@ class CommitBuilder:
             after = self._entries_after[space] = end or _START
 
     def _inodes(self, space: int, is_full: Callable[[], bool]) -> Iterator[int]:
-        after = self._inodes_after.get(space, 0)
-        passes = 2 if after else 1
-        while passes and not is_full():
+        """Inodes to look at, going round like the names, but none twice: a commit says of each content once what it is."""
+        began = self._inodes_after.get(space, 0)
+        yield from self._inodes_from(space, began, is_full)
+        if began and not is_full():
+            yield from takewhile(lambda ino: ino <= began, self._inodes_from(space, 0, is_full))
+
+    def _inodes_from(self, space: int, after: int, is_full: Callable[[], bool]) -> Iterator[int]:
+        while not is_full():
             inodes, end = self._store.ready_inodes(space, after, _SLICE)
             yield from inodes
+            self._inodes_after[space] = after = end or 0
             if end is None:
-                passes -= 1
                 self._inode_rounds += 1
-            after = self._inodes_after[space] = end or 0
+                return
 
 
 class _Rows:

@@ -1,0 +1,50 @@
+"""What the next commit says, when many changes wait."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import trio
+
+from cache.commits import CommitBuilder, Held
+from tests.support.exchange_device import ExchangeDevice
+from tests.support.wire_service import WireService
+
+FILES = 600
+"""More than two slices of the search."""
+
+
+class StoppedClock:
+    """A search that is never out of time."""
+
+    def wall_ns(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+async def test_no_content_stands_twice_in_a_commit(tmp_path: Path) -> None:
+    """The search that goes on where the last one stopped comes round to where it began: there it ends."""
+    device = ExchangeDevice(tmp_path / "laptop", WireService().link("laptop"))
+    files = [device.create(f"f{number}", "one") for number in range(FILES)]
+    await run_until_quiet(device)
+    for ino in files:
+        device.write_ino(ino, "another")
+    store = device.exchange.store
+    builder = CommitBuilder(store, device.tree, device.contents, StoppedClock())
+    some = builder.build(store.space(1), Held(), groups_max=FILES // 2)
+    assert len(some.contents) == FILES // 2
+    all_of_them = builder.build(store.space(1), Held(), groups_max=2 * FILES)
+    assert Counter(ino for ino, _ in all_of_them.contents) == Counter(files)
+    device.close()
+
+
+async def run_until_quiet(device: ExchangeDevice) -> None:
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(device.run)
+            while not device.is_quiet():  # noqa: ASYNC110 (what is waited for is spread over the device and the service)
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
