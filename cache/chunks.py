@@ -28,6 +28,7 @@ import xxhash
 from diskcache.core import MODE_BINARY, MODE_RAW
 
 from cache.disk import write_all
+from remote.crashpoints import crash_point
 
 T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
@@ -59,6 +60,7 @@ class BytesDisk(diskcache.Disk):
         filename, path = self.filename()  # type: ignore[no-untyped-call]
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        crash_point("chunk.made")
         try:
             write_all(descriptor, value, 0)
         except OSError:
@@ -66,7 +68,13 @@ class BytesDisk(diskcache.Disk):
             raise
         finally:
             os.close(descriptor)
+        crash_point("chunk.written")
         return len(value), MODE_BINARY, filename, None
+
+    def remove(self, file_path: str) -> None:
+        crash_point("chunk.forgotten")
+        super().remove(file_path)  # type: ignore[no-untyped-call]
+        crash_point("chunk.evicted")
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> int | bytes:
         """A descriptor for a file, the bytes for a row. A file that is gone is a miss (diskcache asks for an OSError)."""
@@ -152,6 +160,7 @@ class ChunkCache:
             return False
         try:
             self._cache.set(object_id, plain, tag=_checksum(plain), retry=True)
+            crash_point("chunk.indexed")
         except (sqlite3.Error, OSError):
             return False
         finally:
@@ -347,6 +356,7 @@ class Chunks:
     def _put_pinned(self, object_id: bytes, plain: Buffer) -> bool:
         if not (self._pinned.has(object_id) or self._pinned.put(object_id, plain)):
             return False
+        crash_point("chunk.in-both")
         self._evictable.drop(object_id)
         return True
 
@@ -358,6 +368,7 @@ class Chunks:
         chunk = source.open(object_id, length)
         if chunk is None or not target.put(object_id, chunk.read(0, chunk.length)):
             return False
+        crash_point("chunk.in-both")
         source.drop(object_id)
         return True
 

@@ -22,6 +22,7 @@ from cache.errors import CorruptData, Offline, TimedOut, Unavailable
 from cache.link import LinkDecisions, Reachability
 from cache.turns import Place, Turns
 from remote.api import Corrupt, Permanent, Service, Transient
+from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef, Encoding
 from remote.protocol import MAX_OBJECTS_PER_PLAN, Link
 from remote.retry import Backoff
@@ -170,6 +171,7 @@ class Downloads:
                     fetch.chunk = await self._chunks.open(ref.object_id, ref.plain_length)
             if fetch.chunk is None:
                 plain = await self._download(fetch)
+                crash_point("download.arrived")
                 fetch.chunk = self._chunks.lend(ref.object_id, plain)
                 fetch.done.set()
                 await self._chunks.put_open(ref.object_id, plain, pinned=fetch.pinned)

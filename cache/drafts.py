@@ -27,6 +27,7 @@ from cache.disk import disk_errors, sync_folder, write_all
 from cache.errors import CorruptData, DiskFull
 from cache.extents import Extent, Extents, Held
 from cache.store.content import ContentStore, DraftRow
+from remote.crashpoints import crash_point
 
 SMALL = 64 * 1024
 INLINE_WRITE = 64 * 1024
@@ -74,7 +75,9 @@ class DraftFolder:
         if files:
             make_durable()
         for file in files:
+            crash_point("draft.unlinking")
             file.unlink(missing_ok=True)
+            crash_point("draft.unlinked")
 
 
 class Draft:
@@ -177,6 +180,7 @@ class Draft:
             if self._maybe_durable:
                 await self._thread(store.database.make_durable)
             await self._thread(os.ftruncate, self._open(), end)
+            crash_point("truncate.cut")
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
@@ -191,6 +195,7 @@ class Draft:
             else:
                 store.save_draft(self.id, self.size, self.floor, packed, data, now_ns)
             self.unsaved = False
+            crash_point("draft.saving")
 
     def _not_saved(self, id_: int | None) -> None:
         self.id = id_
@@ -284,11 +289,13 @@ class Draft:
         if self._data is not None:
             await self._spill(store)
         descriptor = self._open()
+        crash_point("draft.writing")
         with disk_errors():
             if len(data) <= INLINE_WRITE:
                 write_all(descriptor, data, offset)
             else:
                 await self._thread(write_all, descriptor, data, offset)
+        crash_point("draft.written")
 
     async def _spill(self, store: ContentStore) -> None:
         """Move the bytes from memory into a file."""
@@ -298,6 +305,7 @@ class Draft:
         with disk_errors():
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             descriptor = os.open(self._folder.file_of(self.id), flags, 0o600)
+            crash_point("draft.spilling")
             try:
                 write_all(descriptor, bytes(self._data), 0)
                 if self._maybe_durable:
@@ -305,6 +313,7 @@ class Draft:
             except BaseException:
                 os.close(descriptor)
                 raise
+        crash_point("draft.spilled")
         self._descriptor = descriptor
         self._data = None
         self.unsaved = True

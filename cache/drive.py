@@ -52,6 +52,7 @@ from cache.syncpoint import SHOWN, SyncPoint
 from cache.uploading import ContentUploader
 from cache.uploads import Uploads
 from remote.api import RemoteError, Service
+from remote.crashpoints import crash_point
 from remote.link import LinkRates, is_faster_than_zstd, is_slow, parallel_transfers
 
 log = logging.getLogger(__name__)
@@ -175,6 +176,7 @@ class Drive:
             )
         with self._database.transaction():
             self._tree.add_space(id_, now_ns=self._clock.wall_ns())
+        crash_point("replica.space-added")
 
     # ------------------------------------------------------------------------------------------------------- its life
 

@@ -24,6 +24,7 @@ from cache.openfile import File as File
 from cache.openfile import base_of
 from cache.store.content import ContentStore
 from cache.store.tree import TreeStore
+from remote.crashpoints import crash_point
 from remote.protocol import Kind
 
 _log = logging.getLogger(__name__)
@@ -148,6 +149,7 @@ class Files:
                 failure = full
         if failure is not None:
             raise failure
+        crash_point("files.saved-open")
 
     def save_unsaved(self) -> None:
         """Try again with files that could not be saved when they were closed. Raises `DiskFull` if the disk still is."""

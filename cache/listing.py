@@ -31,6 +31,7 @@ from cache.store.merging import MergeStore
 from cache.store.sync import ForeignInode, SyncStore
 from cache.store.tree import TreeStore
 from remote.api import RemoteError, Service, Transient, Unreachable
+from remote.crashpoints import crash_point
 from remote.protocol import FolderPage
 from remote.retry import Backoff
 
@@ -101,6 +102,7 @@ class FirstListing:
     def _apply(self, space: int, folders: deque[tuple[int, str]]) -> None:
         changes = self._rows.apply_connected(space, folders, APPLIED_AT_ONCE)
         if changes:
+            crash_point("listing.shown")
             self._told(changes)
             self._merger.merged.notify()
 

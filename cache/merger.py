@@ -19,6 +19,7 @@ from cache.model import Change
 from cache.signal import Signal
 from cache.store.merging import Applied, MergeStore
 from cache.store.sync import SpaceRow, SyncStore
+from remote.crashpoints import crash_point
 
 
 class OpenFiles(Protocol):
@@ -108,6 +109,7 @@ class Merger:
         except (Contradiction, MergeImpossible) as error:
             self._connection.stop(str(error))
             return
+        crash_point("merge.merged")
         self._tell(applied)
 
     def _tell(self, applied: Applied) -> None:
@@ -118,6 +120,7 @@ class Merger:
             self._files.content_replaced(ino)
         for ino, drafts in applied.dropped:
             self._files.acknowledged(ino, drafts)
+        crash_point("merge.told")
         if applied.changes:
             self._told(applied.changes)
         self.merged.notify()

@@ -25,6 +25,7 @@ from cache.model import Node
 from cache.readahead import ReadAhead
 from cache.store.content import DraftRow, FileRow
 from cache.store.tree import InodeRow
+from remote.crashpoints import crash_point
 from remote.manifest import SIZE_MAX, ChunkRef, Encoding, Manifest
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class File:
         """Cut, or grow with zeros. It has happened also after a crash when this returns."""
         async with self._exclusive:
             self.truncate_nowait(size)
+            crash_point("truncate.saved")
             await self._layers[-1].trim(self._files.store)
 
     def truncate_nowait(self, size: int) -> None:
@@ -150,6 +152,7 @@ class File:
             self.save()
             if resized and self.ino is not None:  # else the kernel, which keeps a file's times, has left them as they were
                 self._files.tree.update_inode(self.ino, mtime_ns=now, ctime_ns=now)
+            crash_point("truncate.saving")
         self._note_write(False)
 
     def _not_truncated(self, size: int, restore: Callable[[], None]) -> None:
@@ -162,6 +165,7 @@ class File:
             async with self._exclusive:
                 if self._layers:
                     self.save()
+                    crash_point("draft.saved")
                     await self._layers[-1].trim(self._files.store)
         self.ask_upload()
 
@@ -170,8 +174,11 @@ class File:
         async with self._exclusive:
             for draft in self._layers:
                 await draft.sync()
+            crash_point("fsync.bytes-synced")
             self.save()
+            crash_point("fsync.row-saved")
             await trio.to_thread.run_sync(self._files.store.database.make_durable)
+        crash_point("fsync.durable")
         self.ask_upload()
 
     def release(self) -> None:
@@ -203,6 +210,7 @@ class File:
                 self._files.store.seal(lowest.id)
                 lowest.sealed = True
                 self.writing = None
+                crash_point("upload.sealing")
         return lowest
 
     def _not_sealed(self, draft: Draft, writing: Writing | None) -> None:
@@ -222,12 +230,14 @@ class File:
             except CorruptData:
                 if below in self._layers:
                     raise
+            crash_point("upload.squashed")
             if below not in self._layers:  # acknowledged meanwhile: what was taken from it is also what lies below now
                 return
             with self._files.store.database.transaction():
                 above.save(self._files.store, self._files.clock.wall_ns())
                 self._files.store.drop_draft(below.id)
             self._layers.remove(below)
+        crash_point("upload.squash-saved")
         self._files.unlink([below])
 
     async def manifest(self) -> Manifest | None:

@@ -22,6 +22,7 @@ from cache.model import FileState
 from cache.store.content import ContentStore
 from cache.store.tree import TreeStore
 from cache.uploads import Uploads
+from remote.crashpoints import crash_point
 from remote.manifest import Encoding, Manifest
 
 AT_ONCE = 16
@@ -71,11 +72,13 @@ class Pins:
 
     def pin(self, ino: int) -> None:
         self._store.pin(ino)
+        crash_point("pin.recorded")
         self.wake()
 
     def unpin(self, ino: int) -> bool:
         """False: it was not pinned itself (a folder above it may be)."""
         was = self._store.unpin(ino)
+        crash_point("pin.released")
         self.wake()
         return was
 

@@ -25,6 +25,7 @@ from cache.store.merging import MergeStore
 from cache.store.sync import ForeignInode, SyncStore
 from cache.store.tree import TreeStore
 from remote.api import RemoteError, ResetRequired, Service
+from remote.crashpoints import crash_point
 from remote.protocol import ChangesPage
 from remote.retry import Backoff
 
@@ -166,4 +167,6 @@ class Pull:
                 staged[space.number] = self._store.stage(space.number, changes)
                 self._contents.put_manifests(riding_manifests(changes.inodes))
             self._store.set_cursor(page.cursor, page.epoch)
+            crash_point("page.staging")
+        crash_point("page.staged")
         return staged

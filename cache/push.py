@@ -21,6 +21,7 @@ from cache.store.sides import CompleteContent
 from cache.store.sync import Outstanding, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
 from remote.api import Nonsense, Rejected, RemoteError, Service, StaleCommit
+from remote.crashpoints import crash_point
 from remote.manifest import decode_manifest, manifest_id
 from remote.protocol import (
     MAX_MANIFESTS_PER_REQUEST,
@@ -170,6 +171,7 @@ class Push:
                 return fetched or commit.unfinished or bool(commit.settled)
             outstanding = self._keep(space, commit)
         await trio.to_thread.run_sync(self._store.database.make_durable)
+        crash_point("commit.sending")
         await self._send(space, outstanding)
         return True
 
@@ -179,6 +181,7 @@ class Push:
         number = space.commit_number + 1
         body = commit.body(number)
         self._store.store_commit(space.number, number, body, commit.contents)
+        crash_point("commit.stored")
         return Outstanding(number, body)
 
     async def _send(self, space: SpaceRow, outstanding: Outstanding) -> None:
@@ -188,6 +191,7 @@ class Push:
             self._connection.went_well()
             self._rejected(space, outstanding, error)
             return
+        crash_point("commit.answered")
         self._connection.went_well()
         groups = CommitRequest.model_validate_json(outstanding.body).groups
         self._check_answer(space, outstanding, groups, answer)
@@ -251,6 +255,8 @@ class Push:
                     self._hold(group, outcome.detail or outcome.result)
             self._store.close_commit(space.number, highest)
             self._builder.breaker(space.number).passed([ino for ino in removed if self._is_gone_file(ino)])
+            crash_point("commit.recording")
+        crash_point("commit.recorded")
         self._groups += accepted
         for ino, drafts in gone:
             self._files.acknowledged(ino, drafts)

@@ -22,6 +22,7 @@ from cache.store.content import ContentStore
 from cache.store.restart import FileDraft, RestartStore
 from cache.store.schema import ROOT
 from cache.store.tree import TreeStore
+from remote.crashpoints import crash_point
 from remote.protocol import Kind
 
 FOLDER = "Recovered files"
@@ -57,12 +58,17 @@ class Recovery:
 
     def run(self) -> Recovered:
         unlinked = self._unlink_dropped()
+        crash_point("recovery.unlinked")
         surfaced = self._surface_strays()
+        crash_point("recovery.surfaced")
         published = self._publish_never_closed()
+        crash_point("recovery.published")
         damaged = self._mark_damaged()
+        crash_point("recovery.marked")
         after: int | None = 0
         while after is not None:
             after = self._replica.sweep(after)
+        crash_point("recovery.finished")
         return Recovered(tuple(surfaced), tuple(damaged), published, unlinked)
 
     def _unlink_dropped(self) -> int:
@@ -73,6 +79,7 @@ class Recovery:
             if (id_ := draft_id(path)) is not None and id_ <= last and (id_ not in known or id_ in in_rows)
         ]
         for path in dropped:
+            crash_point("recovery.unlinking")
             path.unlink()
         return len(dropped)
 
@@ -84,7 +91,9 @@ class Recovery:
             path.unlink()
         # All in one transaction: the first adopted id makes the smaller ones look as if they had been given away.
         with self._contents.database.transaction():
-            return [self._surface(path) for path in strays if path not in empty]
+            surfaced = [self._surface(path) for path in strays if path not in empty]
+            crash_point("recovery.surfacing")
+        return surfaced
 
     def _named_by_id(self, path: Path) -> Path:
         if draft_id(path) is not None:

@@ -32,6 +32,7 @@ from cache.store.database import Database
 from cache.store.nodes import NodeReader
 from cache.store.schema import ROOT
 from cache.store.tree import InodeRow, TreeStore, count_unpushed, decode_xattrs, encode_xattrs
+from remote.crashpoints import crash_point
 from remote.manifest import Manifest, decode_manifest, manifest_id
 from remote.names import MAX_NAME_BYTES, BadName, check_name
 from remote.protocol import INODE_ID_BYTES, MAX_XATTR_BYTES, Kind
@@ -193,6 +194,8 @@ class Replica:
             )
             self._tree.touch(parent, now)
             node = self.node(ino)
+            crash_point("names.creating")
+        crash_point("names.created")
         self.on_local_change(space)
         return node
 
@@ -237,6 +240,8 @@ class Replica:
             self._tree.put_entry(parent, name, None)
             self._tree.set_ctime(row.ino, now)
             self._tree.touch(parent, now)
+            crash_point("names.removing")
+        crash_point("names.removed")
         self.on_local_change(self._space_of_folder(parent))
         return row.ino
 
@@ -257,6 +262,9 @@ class Replica:
                 if not self.is_held(ino):
                     self.drop_drafts(ino)
                     self._tree.purge(ino)
+                    crash_point("sweep.purging")
+        if candidates:
+            crash_point("sweep.purged")
         return candidates[-1] if len(candidates) == limit else None
 
     # ----------------------------------------------------------------------------------------------------------- moves
@@ -290,6 +298,8 @@ class Replica:
             self._tree.touch(parent, now)
             if parent != new_parent:
                 self._tree.touch(new_parent, now)
+            crash_point("names.renaming")
+        crash_point("names.renamed")
         self.on_local_change(space)
         return target
 
@@ -357,6 +367,8 @@ class Replica:
             self._row(ino)
             self._tree.update_inode(ino, **columns)
             node = self.node(ino)
+            crash_point("attributes.changing")
+        crash_point("attributes.changed")
         self.on_local_change(self._tree.space_of(ino))
         return node
 

@@ -15,6 +15,7 @@ from cache.encoding import EncodedObject
 from cache.link import LinkDecisions, Reachability
 from cache.turns import Turns
 from remote.api import Permanent, QuotaExceeded, RemoteError, Service
+from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef
 from remote.protocol import MAX_OBJECTS_PER_PLAN, Link, ObjectToUpload
 from remote.retry import Backoff, retried
@@ -106,11 +107,13 @@ class Sender:
         """Links for those that are missing, and until when they are good."""
         asked_at = trio.current_time()
         wanted = [ObjectToUpload(id=ref.object_id, length=ref.stored_length) for ref in refs]
+        crash_point("plan.asking")
         plan = await retried(
             lambda: self._service.plan_uploads(space, wanted),
             policy=Backoff(base=0.2, cap=5.0, random=self._random),
             attempts=2,
         )
+        crash_point("plan.answered")
         self.counters.plans += 1
         self._reachability.went_well()
         return {link.id: link for link in plan.missing}, asked_at + plan.expires_in - min(LINK_MARGIN, plan.expires_in / 2)
@@ -141,7 +144,9 @@ class Sender:
             await self._put_counted(encoded, renewed)
 
     async def _put_counted(self, encoded: EncodedObject, link: Link) -> None:
+        crash_point("put.sending")
         await self._service.put_object(link, encoded.stored)
+        crash_point("put.sent")
         self.counters.objects += 1
         self.counters.stored_bytes += len(encoded.stored)
 

@@ -26,6 +26,7 @@ from cache.link import LinkDecisions
 from cache.sending import Memory, Sender, first_of
 from cache.store.content import ContentStore
 from remote.api import RemoteError
+from remote.crashpoints import crash_point
 from remote.manifest import INLINE_MAX, ChunkRef, Encoding, Manifest, Split, decode_manifest
 
 HASH_WHOLE_MAX = 64 * 2**20
@@ -205,6 +206,7 @@ class _Upload:
             await uploader.sender.send(base.space_id, [one for _, one in made], self._job.priority)
         new = {piece.sha256: one.ref for piece, one in made}
         uploader.store.remember_chunks(base.space, new.items())
+        crash_point("upload.chunks-known")
         refs.update(new)
 
     async def _keep_here(self, ref: ChunkRef, plain: memoryview) -> None:

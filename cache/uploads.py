@@ -33,6 +33,7 @@ from cache.sending import Sender
 from cache.store.content import ContentStore
 from cache.uploading import ContentUploader, Job, Uploaded, read_all
 from remote.api import QuotaExceeded, RemoteError, Transient
+from remote.crashpoints import crash_point
 from remote.manifest import INLINE_MAX, ChunkRef, Manifest, decode_manifest, manifest_id
 from remote.retry import Backoff
 
@@ -324,6 +325,7 @@ class Uploads:
             return None
         assert draft.id is not None
         self._sending[draft.id] = file
+        crash_point("upload.sealed")
         return file, draft
 
     def _give_back(self, file: File, draft: Draft) -> None:
@@ -362,6 +364,7 @@ class Uploads:
             return self._store.acknowledge(ino, draft.id, id_, draft.size, uploaded.sha256 or file.base.sha256)
         if self._store.complete(draft.id, id_, encoded, uploaded.sha256):
             draft.complete = True
+            crash_point("upload.completing")
         return None
 
     def _done(self, ino: int) -> None:
@@ -402,6 +405,7 @@ class Uploads:
                 try:
                     uploaded = await self._uploader.upload(self._job(ino, file, draft, priority=1))
                     gone = self._completed(ino, file, draft, uploaded)
+                    crash_point("upload.completed")
                     if gone is not None:
                         self._files.acknowledged(ino, gone)
                 finally:
@@ -465,6 +469,8 @@ class Uploads:
                         taken.append((ino, file, draft))
         except CacheError:
             taken, others, larger = [], inos, []  # one by one, so that each is told what is wrong with it
+        if taken:
+            crash_point("upload.sealed")
         for _, file, draft in taken:
             assert draft.id is not None
             self._sending[draft.id] = file
@@ -531,6 +537,7 @@ class Uploads:
                 for at, start in zip(packed.members, packed.starts, strict=True)
             }
             self._store.remember_chunks(space, new.items())
+            crash_point("upload.chunks-known")
             refs.update(new)
         return [(one, one_chunk(refs[one.sha256])) for one in members]
 
@@ -563,6 +570,7 @@ class Uploads:
                         unchanged.append((one.ino, gone))
         except DiskFull as full:
             failure, unchanged = full, []
+        crash_point("upload.completed")
         for ino, gone in unchanged:
             self._files.acknowledged(ino, gone)
         for one, _ in members:

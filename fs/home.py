@@ -23,6 +23,7 @@ from pathlib import Path
 import platformdirs
 
 from cache.home import HomePaths
+from remote.crashpoints import crash_point
 
 ENVIRONMENT = "ALOFT_HOME"
 INSTALLATION_BYTES = 16
@@ -100,7 +101,9 @@ class Home:
                 file.flush()
                 os.fsync(file.fileno())
             # A link and not a rename: it does not replace the id that another process made meanwhile.
+            crash_point("installation.written")
             self.installation_file.hardlink_to(temporary)
+            crash_point("installation.named")
         except FileExistsError:
             return self._read_installation()
         finally:

@@ -21,6 +21,7 @@ import trio
 
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged
 from fs.inodes import Inodes
+from remote.crashpoints import crash_point
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +121,13 @@ class Invalidator:
 
     def _work(self) -> None:
         while (notice := self._queue.get()) is not None:
+            crash_point("kernel.telling")
             try:
                 self._send(notice)
             except OSError as error:
                 if error.errno not in _GONE:
                     log.warning("the kernel refused %s: %s", notice, error)
+            crash_point("kernel.told")
 
     def _send(self, notice: Notice) -> None:
         match notice:

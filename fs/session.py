@@ -15,9 +15,11 @@ from pathlib import Path
 
 import trio
 
+from cache.disk import sync_folder
 from fs.home import Home
 from remote.accounts import Accounts
 from remote.api import NotAuthenticated, RemoteError, TooManyDevices, Transient
+from remote.crashpoints import crash_point
 from remote.credentials import Credentials, CredentialStore, TokenPair
 from remote.protocol import DeviceLogin, Login, LoginRequest, RegisterRequest
 from remote.tokens import StoredTokens
@@ -89,6 +91,7 @@ class Session:
         if last is not None:
             self._refuse_another(last)
         await accounts.register(request)
+        crash_point("account.registered")
         try:
             return await self.log_in(accounts, request.email, request.password, device_name)
         except Transient as error:
@@ -103,6 +106,7 @@ class Session:
             self._refuse_another(last)
         device = DeviceLogin(installation=self._home.installation(), name=device_name)
         login = await _log_in(accounts, LoginRequest(email=email, password=password, device=device), replace)
+        crash_point("login.answered")
         credentials = self._credentials(accounts, login)
         if last is None or last.account.id == login.account.id:
             await self._keep(credentials)
@@ -130,6 +134,7 @@ class Session:
                     count,
                 )
             told = await self._tell(credentials)
+            crash_point("logout.told")
             async with self._store.locked():
                 await trio.to_thread.run_sync(self._store.write, credentials.model_copy(update={"tokens": None}))
         return LoggedOut(credentials.account.email, told, count)
@@ -151,6 +156,7 @@ class Session:
         async with self._store.locked():
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._store.write, credentials)
+        crash_point("login.stored")
 
     def _credentials(self, accounts: Accounts, login: Login) -> Credentials:
         endpoint = accounts.endpoint
@@ -218,15 +224,22 @@ async def _end(accounts: Accounts, access_token: str) -> bool:
 
 
 def _set_aside(home: Home, last: Credentials) -> None:
-    """Take the last account's metadata and chunks away; the service has all of it. Files of drafts are never deleted."""
+    """Take the last account's metadata and chunks away; the service has all of it. Files of drafts are never deleted.
+
+    Durable when it returns: another account's credentials must not meet a replica that came back with a power cut.
+    """
     parts = home.parts()
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{parts.database}{suffix}").unlink(missing_ok=True)
-    shutil.rmtree(parts.cache)
-    parts.cache.mkdir(mode=0o700)
-    if any(parts.drafts.iterdir()):
+    if any(parts.drafts.iterdir()):  # before the replica that says that nothing in them is wanted any more
         parts.drafts.rename(home.path / f"drafts-of-{last.account.id.hex()}-{time.time_ns()}")
         parts.drafts.mkdir(mode=0o700)
+    crash_point("set-aside.drafts")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{parts.database}{suffix}").unlink(missing_ok=True)
+    crash_point("set-aside.replica")
+    shutil.rmtree(parts.cache)
+    parts.cache.mkdir(mode=0o700)
+    sync_folder(home.path)
+    crash_point("set-aside.finished")
 
 
 def _changes(count: int) -> str:

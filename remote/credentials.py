@@ -18,6 +18,7 @@ import trio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from remote.api import NotAuthenticated, Unreachable
+from remote.crashpoints import crash_point
 from remote.endpoint import BadAddress, Endpoint
 from remote.protocol import Account, Device, Id, Tokens
 
@@ -109,7 +110,9 @@ class CredentialStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            crash_point("credentials.written")
             temporary.replace(self.path)
+            crash_point("credentials.replaced")
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -14,6 +14,7 @@ from typing import Protocol
 import trio
 
 from remote.api import NotAuthenticated, Transient
+from remote.crashpoints import crash_point
 from remote.credentials import Credentials, CredentialStore, TokenPair
 from remote.protocol import Tokens
 
@@ -58,9 +59,11 @@ class StoredTokens:
             credentials, tokens = self._stored()
             if tokens.access_token == old or not self._is_fresh(tokens):
                 answer = await self._refresh(tokens.refresh_token)
+                crash_point("token.answered")
                 tokens = TokenPair.granted(answer, self._clock())
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._store.write, credentials.model_copy(update={"tokens": tokens}))
+                crash_point("token.stored")
             self._known = tokens
             return tokens.access_token
 

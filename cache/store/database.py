@@ -23,6 +23,7 @@ from typing import Any
 
 from cache.errors import DiskFull
 from cache.store import schema
+from remote.crashpoints import crash_point
 
 _CACHED_STATEMENTS = 1024
 _PAGE_BYTES = 2048
@@ -161,6 +162,7 @@ class Database:
             descriptor = os.open(f"{self.path}-wal", os.O_RDONLY)
         except FileNotFoundError:
             return  # all of it is in the database file, which SQLite syncs when it empties the WAL
+        crash_point("durable.syncing")
         try:
             os.fsync(descriptor)
         finally:
@@ -175,7 +177,9 @@ class Database:
         sql = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
         try:
             sql.execute("PRAGMA synchronous=NORMAL")
+            crash_point("checkpoint.moving")
             sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            crash_point("checkpoint.moved")
             wal = Path(f"{self.path}-wal")
             if wal.exists() and wal.stat().st_size > _WAL_MAX:
                 sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -228,11 +232,14 @@ def _create(path: Path) -> None:
     finally:
         sql.close()
     new.chmod(0o600)
+    crash_point("replica.making")
     wal = Path(f"{path}-wal")
     if wal.exists():  # of a database that was moved away: it must not be replayed into this one
         wal.rename(f"{wal}.stray")
     Path(f"{path}-shm").unlink(missing_ok=True)
+    crash_point("replica.clearing")
     new.rename(path)
+    crash_point("replica.made")
     _sync_folder(path.parent)
 
 

@@ -19,6 +19,7 @@ from cache.store.content import ContentStore
 from cache.store.database import Database
 from cache.store.sides import BaseSide, LocalSide, ServiceSide, StagedInode, encode_opaque
 from cache.store.tree import KINDS, BaseRow, InodeRow, TreeStore
+from remote.crashpoints import crash_point
 from remote.protocol import INODE_ID_BYTES, Kind
 
 _NOTHING = Contacts(frozenset(), frozenset())
@@ -101,6 +102,7 @@ class MergeStore:
                 merged = merge(self.base, self.service, self.local, contacts, root, free_name)
                 self._apply(space, merged, applied)
             self._execute("UPDATE space SET listed = 1 WHERE number = ?", (space,))
+            crash_point("merge.merging")
         return applied
 
     def _staged_names(self, space: int) -> list[tuple[Key, int, Kind | None]]:

@@ -12,6 +12,7 @@ from cache.merge import Key
 from cache.store.database import Database
 from cache.store.sides import CompleteContent
 from cache.store.tree import TreeStore, encode_xattrs
+from remote.crashpoints import crash_point
 from remote.protocol import EntryState, FolderPage, InodeState, SpaceChanges
 
 _SPACE = "number, id, root, snapshot, acknowledged, caught_up, listing, listed, total_entries, commit_number"
@@ -203,6 +204,7 @@ class SyncStore:
                 "INSERT INTO outstanding_content VALUES (?, ?, ?, ?, ?)",
                 [(ino, sent.draft, sent.manifest_id, sent.size, sent.sha256) for ino, sent in contents],
             )
+            crash_point("commit.storing")
 
     def outstanding_content(self, ino: int) -> CompleteContent | None:
         row = self._execute(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from remote.crashpoints import crash_point
 from remote.protocol import Account, LoginRequest, ProblemType, RegisterRequest
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as rows
@@ -77,6 +78,8 @@ class Accounts:
             rows.add(connection, account)
             if invitation is not None:
                 rows.use_invitation(connection, invitation, account.id)
+            crash_point("service.account.adding")
+        crash_point("service.account.added")
         return Account(id=account.id, email=account.email, name=account.name, space=account.space)
 
     def check_password(self, request: LoginRequest) -> Account | None:

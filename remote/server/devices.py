@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from remote.crashpoints import crash_point
 from remote.protocol import Account, Device, DeviceList, Login, LoginRequest, ProblemType, Tokens
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as account_rows
@@ -59,6 +60,8 @@ class Devices:
             account_rows.by_id(connection, account.id, lock=True)
             device = self._take_slot(connection, account.id, request)
             tokens = self._issue(connection, device)
+            crash_point("service.login.writing")
+        crash_point("service.login.written")
         return Login(account=account, device=_public(device, device.id), tokens=tokens)
 
     def refresh(self, refresh_token: str) -> Tokens:
@@ -71,13 +74,21 @@ class Devices:
                 raise unauthenticated("This refresh token is not known.")
             if device.removed_ns is not None:
                 raise Refused(ProblemType.REVOKED, "Log in again to use this device.")
-            if not token.retired:
+            if token.retired:
+                rows.revoke_tokens(connection, device.account, device.id, self._random(16))
+                tokens = None
+            else:
                 if token.serial > device.confirmed:
                     rows.confirm(connection, device.account, device.id, token.serial)
                 rows.seen(connection, device.account, device.id, now)
-                return self._issue(connection, device)
-            rows.revoke_tokens(connection, device.account, device.id, self._random(16))
-        raise unauthenticated("This refresh token was used before: somebody may have copied it, so the device was logged out.")
+                tokens = self._issue(connection, device)
+            crash_point("service.tokens.rotating")
+        if tokens is None:
+            raise unauthenticated(
+                "This refresh token was used before: somebody may have copied it, so the device was logged out."
+            )
+        crash_point("service.tokens.rotated")
+        return tokens
 
     def authenticate(self, access_token: str) -> Caller:
         """Who asks. `Refused`: unauthenticated, or revoked if the device was removed."""
@@ -105,6 +116,8 @@ class Devices:
         with self._database.write() as connection:
             if not rows.remove(connection, caller.account, device, self._clock()):
                 raise not_found("There is no such device.")
+            crash_point("service.device.removing")
+        crash_point("service.device.removed")
 
     def _take_slot(self, connection: Connection, account: bytes, request: LoginRequest) -> DeviceRow:
         """The row of the device that logs in, written. The account is locked: of two for the last slot one is second."""
@@ -156,6 +169,8 @@ class Devices:
             if device is not None and token is not None and not token.retired and token.serial > device.confirmed:
                 rows.confirm(connection, claims.account, claims.device, claims.serial)
             rows.seen(connection, claims.account, claims.device, self._clock())
+            crash_point("service.tokens.confirming")
+        crash_point("service.tokens.confirmed")
 
 
 def _check(device: DeviceRow | None, claims: Claims) -> None:

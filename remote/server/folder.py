@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from remote.crashpoints import crash_point
+
 KEY_BYTES = 32
 
 
@@ -82,6 +84,7 @@ def write_private(file: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+    crash_point("service.start.key-written")
     temporary.replace(file)
     sync_folder(file.parent)
 

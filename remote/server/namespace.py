@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from remote.crashpoints import crash_point
 from remote.protocol import (
     MAX_XATTR_BYTES,
     Attributes,
@@ -68,6 +69,7 @@ class Namespace:
             objects = {id_ for group in groups for content in group.contents.values() for id_ in content.objects}
             uploads = self._uploads.find(connection, caller.account, owner, objects)
         proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
+        crash_point("service.commit.verified")
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
             revision = rows.lock_space(connection, space)
@@ -81,12 +83,15 @@ class Namespace:
             application = Application(Tree(connection, space), contents, caller.device, revision, now)
             outcomes = application.run(groups)
             contents.flush(now)
+            crash_point("service.commit.applied")
             answer = CommitAnswer(
                 epoch=self._epoch, number=request.number, revision=application.revision, outcomes=outcomes
             ).model_dump_json().encode()  # fmt: skip
             self._record(connection, caller, space, request.number, answer)
             if application.revision != revision:
                 rows.set_revision(connection, space, application.revision)
+            crash_point("service.commit.recorded")
+        crash_point("service.commit.committed")
         return Committed(answer, application.revision != revision)
 
     def _recorded(self, connection: Connection, caller: Caller, space: bytes, number: int) -> Committed | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import urandom
 
+from remote.crashpoints import crash_point
 from remote.server.accounts import Accounts
 from remote.server.config import ServerConfig
 from remote.server.database.engine import Database, NewerSchema
@@ -83,6 +84,7 @@ def open_service(
         database = Database(folder.database)
         database.migrate()
         epoch = database.epoch(random(16).hex())
+        crash_point("service.start.epoch")
         tokens = AccessTokens(folder.key("tokens", random), clock)
         store = LocalStore(folder.objects, folder.key("objects", random), clock, random)
     except BaseException as error:
@@ -90,6 +92,7 @@ def open_service(
         if isinstance(error, NewerSchema):
             raise DataFolderError(f"{config.data}: {error}; upgrade this one first") from error
         raise
+    crash_point("service.start.opened")
     uploads = Uploads(database, store, clock, random)
     return Service(
         config=config,

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from remote.crashpoints import crash_point
 from remote.manifest import OBJECT_STORED_MAX
 from remote.protocol import Link, ObjectToUpload, ProblemType, UploadPlan
 from remote.server.access import member_of
@@ -45,6 +46,8 @@ class Uploads:
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
             missing = self._reserve(connection, caller, space, owner, lengths, proven)
+            crash_point("service.plan.reserving")
+        crash_point("service.plan.reserved")
         links = [self._link(base, owner, upload) for upload in missing]
         return UploadPlan(missing=links, expires_in=LINK_SECONDS)
 

@@ -17,6 +17,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, event, insert, select
 
+from remote.crashpoints import crash_point
 from remote.server.database import schema
 
 BUSY_TIMEOUT_SECONDS = 30
@@ -67,6 +68,8 @@ class Database:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise NewerSchema("the database was written by a newer Aloft") from error
+            crash_point("service.start.migrating")
+        crash_point("service.start.migrated")
 
     def epoch(self, fresh: str) -> str:
         """The epoch of this database, which is `fresh` if it was made just now."""

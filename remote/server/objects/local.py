@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from remote.crashpoints import crash_point
 from remote.protocol import Link
 from remote.server.folder import Key, sync_folder
 from remote.server.objects.signing import Grant, sign, verify
@@ -45,6 +46,7 @@ class LocalStore:
         self._random = random
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left_over in self._incoming.iterdir():
+            crash_point("service.start.clearing")
             left_over.unlink()
 
     # ------------------------------------------------------------------------------------------------ ObjectStore
@@ -124,6 +126,7 @@ class IncomingObject:
             raise WrongBody(f"more than the {self._length} bytes that were signed")
         self._hash.update(piece)
         self._append(piece)
+        crash_point("service.object.receiving")
 
     def finish(self) -> None:
         """The object is there, and stays there through a power loss. `WrongBody`, `StoreUnavailable`."""
@@ -131,13 +134,17 @@ class IncomingObject:
             raise WrongBody(f"{self._received} bytes instead of the {self._length} that were signed")
         if self._hash.digest() != self._sha256:
             raise WrongBody("the bytes do not have the SHA-256 that was signed")
+        crash_point("service.object.verified")
         self._append(_TRAILER.pack(_MAGIC, self._length, self._sha256))
         try:
             os.fsync(self._open_descriptor())
             self._close()
+            crash_point("service.object.synced")
             _make_folders(self._file.parent)
             self._temporary.rename(self._file)
+            crash_point("service.object.renamed")
             sync_folder(self._file.parent)
+            crash_point("service.object.stored")
         except OSError as error:
             raise _unavailable(error) from error
 
