@@ -18,12 +18,16 @@ Key = tuple[bytes, str]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An inode as the service has it. `content` is what its reader hands out, of files only."""
+    """An inode as the service has it."""
 
     kind: str
     mode: int
+    uid: int | None
+    gid: int | None
     mtime_ns: int
+    xattrs: bytes | None
     target: str | None
+    device_number: int | None
     manifest_id: bytes | None
     content_rev: int
     rev: int
@@ -116,8 +120,8 @@ class Served:
         rows = {
             id_: Row(*fields)
             for id_, *fields in execute(
-                "SELECT id, kind, mode, mtime_ns, target, manifest_id, content_rev, rev FROM inodes "
-                "WHERE space_id = ? AND rev > ?",
+                "SELECT id, kind, mode, uid, gid, mtime_ns, xattrs, target, device_number, manifest_id, content_rev, rev "
+                "FROM inodes WHERE space_id = ? AND rev > ?",
                 since,
             )
         }
@@ -133,6 +137,15 @@ class Served:
     def current_revision(self) -> int:
         revision: int = self._sql.execute("SELECT rev FROM spaces WHERE id = ?", (self._space,)).fetchone()[0]
         return revision
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What the rows say that contradicts other rows: (rule, the first case)."""
+        found = []
+        for rule, statement in _RULES.items():
+            row = self._sql.execute(statement).fetchone()
+            if row is not None:
+                found.append((rule, repr(row)))
+        return found
 
     # -------------------------------------------------------------------------------------------------------- contents
 
@@ -175,3 +188,30 @@ class Served:
         file = self._data / "objects" / self._owner.hex() / name[:3] / f"{name}.{row[0]}"
         assert file.exists(), "a content on the service names an object that the store does not have"
         return file.read_bytes()[: chunk.stored_length]
+
+
+_RULES = {
+    "a content has no manifest": (
+        "SELECT hex(v.inode) FROM (SELECT space_id, inode, manifest_id FROM versions UNION SELECT space_id, id, manifest_id "
+        "FROM inodes WHERE manifest_id IS NOT NULL) v LEFT JOIN manifests m ON m.space_id = v.space_id AND m.id = v.manifest_id "
+        "WHERE m.id IS NULL"
+    ),
+    "a content is no version": (
+        "SELECT hex(i.id) FROM inodes i WHERE i.manifest_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM versions v "
+        "WHERE v.space_id = i.space_id AND v.inode = i.id AND v.manifest_id = i.manifest_id)"
+    ),
+    "a named object is not stored": (
+        "SELECT hex(n.object_id) FROM space_objects n JOIN spaces s ON s.id = n.space_id LEFT JOIN objects o "
+        "ON o.owner = s.owner AND o.object_id = n.object_id WHERE o.object_id IS NULL"
+    ),
+    "a revision is above its space's": (
+        "SELECT s.rev FROM spaces s WHERE s.rev < (SELECT max(rev) FROM inodes i WHERE i.space_id = s.id) "
+        "OR s.rev < (SELECT max(rev) FROM entries e WHERE e.space_id = s.id)"
+    ),
+    "a content's revision is above its row's": "SELECT hex(id) FROM inodes WHERE content_rev > rev",
+    "what the account uses is not what is stored": (
+        "SELECT a.used_bytes FROM accounts a WHERE a.used_bytes <> "
+        "(SELECT coalesce(sum(length), 0) FROM objects o WHERE o.owner = a.id) + (SELECT coalesce(sum(m.length), 0) "
+        "FROM manifests m JOIN spaces s ON s.id = m.space_id WHERE s.owner = a.id)"
+    ),
+}

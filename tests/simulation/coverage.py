@@ -1,0 +1,207 @@
+"""What came up in a simulation: rows of the merge table and rules of its fixpoint, operations, faults; and in how many seeds.
+
+`observed` follows every merge of every device, without changing what it does: it counts what was decided, and lets the ledger
+look at the copies and at the tree before and after. A series of seeds adds its counts in a `Coverage`, which says in what
+share of them each came up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from cache import merge as rules
+from cache.merge import Contacts, FreeName, Merged, Side, State
+from cache.store import merging
+from cache.store.merging import Applied, MergeStore
+from tests.simulation.invariants import check_local
+from tests.simulation.ledger import Ledger
+
+Counts = Counter[str]
+"""How often each thing came up in one seed, by `kind: name`."""
+
+MERGE_ROWS = (
+    "attribute: the local one is kept",
+    "attribute: the service's is taken",
+    "attribute: both changed it",
+    "content: the service's is taken",
+    "content: the local one is kept",
+    "content: both wrote the same",
+    "content: the service's is nameless, the local edit is kept",
+    "content: a copy of the local one",
+    "content: it is nameless here, no copy",
+    "names: of both",
+    "names: the local move is undone",
+    "names: nameless there, named by both",
+    "names: a folder with two",
+    "names: the local edit beats the deletion",
+    "names: the service's edit beats the deletion",
+    "names: both unlinked another",
+    "fixpoint: children are redirected",
+    "fixpoint: a folder is revived",
+    "fixpoint: a cycle is undone",
+    "fixpoint: folders are merged",
+    "fixpoint: an equal file is dropped",
+    "fixpoint: one is renamed",
+)
+"""Every row of the merge table (sync.md) and every rule of the fixpoint."""
+
+_BY_RULE = {
+    "move undone": "names: the local move is undone",
+    "folder with two names": "names: a folder with two",
+    "local edit beats deletion": "names: the local edit beats the deletion",
+    "service's edit beats deletion": "names: the service's edit beats the deletion",
+    "both unlinked": "names: both unlinked another",
+    "folder revived": "fixpoint: a folder is revived",
+    "cycle undone": "fixpoint: a cycle is undone",
+    "folders merged": "fixpoint: folders are merged",
+    "equal file dropped": "fixpoint: an equal file is dropped",
+    "renamed": "fixpoint: one is renamed",
+}
+_ATTRIBUTES = ("mode", "uid", "gid", "mtime_ns", "xattrs")
+
+
+# --------------------------------------------------------------------------------------------------------- one simulation
+
+
+@contextmanager
+def observed(ledger: Ledger, counts: Counts) -> Iterator[None]:
+    """While this stands, every merge of the ledger's devices is counted and looked at."""
+    observer = _Observer(ledger, counts)
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(MergeStore, "merge", observer.around_merge(MergeStore.merge)))
+        stack.enter_context(mock.patch.object(merging, "merge", observer.around_decision(merging.merge)))
+        redirect = observer.around_redirection(rules._Merge.redirect_children)
+        stack.enter_context(mock.patch.object(rules._Merge, "redirect_children", redirect))
+        yield
+
+
+class _Observer:
+    def __init__(self, ledger: Ledger, counts: Counts) -> None:
+        self._ledger = ledger
+        self._counts = counts
+        self._device: str | None = None
+        """Whose merge is under way; None of a drive that crashed already."""
+
+    def around_merge(self, original: Any) -> Any:
+        def merge(store: MergeStore, *arguments: Any) -> Applied:
+            self._device = device = self._ledger.device_at(store.database.path)
+            if device is None:
+                applied: Applied = original(store, *arguments)
+                return applied
+            self._ledger.before_merge(device)
+            before = self._ledger.picture(device) if self._ledger.single == device else None
+            moving: dict[int, frozenset[bytes]] = {}
+            self._moving = moving
+            try:
+                applied = original(store, *arguments)
+            finally:
+                self._device = None
+            for source, copy in applied.moved:
+                self._ledger.copied(device, copy, moving[source])
+            if before is not None and before != self._ledger.picture(device):
+                self._ledger.fail(f"only {device} is used, and a merge changed its tree: {applied.changes}")
+            check_local(self._ledger, device)
+            return applied
+
+        return merge
+
+    def around_decision(self, original: Any) -> Any:
+        def merge(base: Side, service: Side, local: Side, contacts: Contacts, root: int, free_name: FreeName) -> Merged:
+            merged: Merged = original(base, service, local, contacts, root, free_name)
+            if self._device is not None:
+                for ino in merged.states:
+                    self._counts.update(f"merge: {row}" for row in set(rows_of(ino, base, service, local)))
+                self._counts.update({f"merge: {_BY_RULE[rule]}": n for rule, n in merged.rules.items() if n and rule in _BY_RULE})
+                for copied in merged.copies:
+                    self._moving[copied.source] = self._ledger.sees(self._device, copied.source)
+                    self._ledger.check_copy(self._device, copied.source, _manifest(service.state(copied.source)))
+            return merged
+
+        return merge
+
+    def around_redirection(self, original: Any) -> Any:
+        def redirect_children(decision: Any) -> None:
+            before = dict(decision.decided)
+            original(decision)
+            if self._device is not None and before != decision.decided:
+                self._counts["merge: fixpoint: children are redirected"] += 1
+
+        return redirect_children
+
+
+def _manifest(state: State | None) -> bytes | None:
+    return None if state is None or state.content is None else state.content.manifest_id
+
+
+def rows_of(ino: int, base: Side, service: Side, local: Side) -> Iterator[str]:
+    """Which rows of the merge table, but those that the merge counts itself, decide an inode."""
+    was, there, here = base.state(ino), service.state(ino), local.state(ino)
+    if there is not None and here is not None:
+        yield from _attribute_rows(was, there, here)
+        if here.content is not None and there.content is not None:
+            yield _content_row(was, there, here, bool(service.names(ino)), bool(local.names(ino)))
+    names, theirs, mine = base.names(ino), service.names(ino), local.names(ino)
+    if theirs != names and mine != names:
+        yield "names: of both"
+        if not names and theirs and mine:
+            yield "names: nameless there, named by both"
+
+
+def _attribute_rows(was: State | None, there: State, here: State) -> Iterator[str]:
+    for name in _ATTRIBUTES:
+        old = None if was is None else getattr(was, name)
+        mine, theirs = getattr(here, name), getattr(there, name)
+        if mine != old and theirs not in (old, mine):
+            yield "attribute: both changed it"
+        elif mine != old and mine != theirs:
+            yield "attribute: the local one is kept"
+        elif theirs != mine:
+            yield "attribute: the service's is taken"
+
+
+def _content_row(was: State | None, there: State, here: State, named_there: bool, named_here: bool) -> str:
+    if here.same_content(there):
+        return "content: the local one is kept" if there.same_content(was) else "content: both wrote the same"
+    if here.same_content(was):
+        return "content: the service's is taken"
+    if there.same_content(was):
+        return "content: the local one is kept"
+    if not named_here:
+        return "content: it is nameless here, no copy"
+    return "content: a copy of the local one" if named_there else "content: the service's is nameless, the local edit is kept"
+
+
+# ------------------------------------------------------------------------------------------------------- a series of seeds
+
+
+class Coverage:
+    """`expected`: everything that must come up, as `kind: name`; the rows of the merge table are among it."""
+
+    def __init__(self, expected: Iterable[str]) -> None:
+        self._expected = [*(f"merge: {row}" for row in MERGE_ROWS), *expected]
+        self._seeds_with: Counts = Counter()
+        self._times: Counts = Counter()
+        self.seeds = 0
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """The counts of one more seed."""
+        self.seeds += 1
+        self._seeds_with.update({name: 1 for name, count in counts.items() if count})
+        self._times.update(counts)
+
+    def share(self, name: str) -> float:
+        return self._seeds_with[name] / self.seeds if self.seeds else 0.0
+
+    def rare(self, minimum: float = 0.01) -> list[str]:
+        """What was expected and came up in less than that share of the seeds."""
+        return [name for name in self._expected if self.share(name) < minimum]
+
+    def table(self) -> str:
+        """In what share of the seeds each came up, and how often in all."""
+        names = [*self._expected, *sorted(self._times.keys() - set(self._expected))]
+        width = max(map(len, names))
+        return "\n".join(f"{name:<{width}}  {self.share(name):7.1%}  {self._times[name]:>8}" for name in names)
