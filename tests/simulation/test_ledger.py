@@ -1,0 +1,368 @@
+"""The ledger itself: it accepts what a right drive does, and finds fault with each thing that a wrong one may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cache.store.schema import ROOT
+from remote.protocol import DeviceLogin, LoginRequest, RegisterRequest
+from remote.server.config import ServerConfig
+from remote.server.devices import Caller
+from remote.server.service import Service, open_service
+from tests.simulation.history import EMPTY, History, id_of
+from tests.simulation.ledger import Ledger, Violation
+from tests.simulation.toys import File, Toy
+from tests.support.wire import create, entry, file_row, mkdir, move, remove, write
+
+PASSWORD = "correct horse"
+
+
+@dataclass
+class World:
+    ledger: Ledger
+    service: Service
+    ada: Toy
+    bob: Toy
+
+    def shared(self, name: str, data: bytes) -> tuple[int, int, str]:
+        """A file of ada's that bob has too: its number at each, and its id."""
+        ino = self.ada.create(name, data)
+        id_ = self.ada.id(ino)
+        self.ada.send(create(self.ada.root, name, id_, data))
+        self.ada.has(ino, data)
+        return ino, self.bob.learn(id_, name, data), id_
+
+    def rev(self, id_: str) -> int:
+        return self.ledger.served.tree.rows[bytes.fromhex(id_)].content_rev
+
+    @property
+    def faults(self) -> str:
+        return "\n".join(self.ledger.wrong)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    opened = open_service(ServerConfig(data=tmp_path_factory.mktemp("service"), password_memory_kib=64))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def world(service: Service, tmp_path: Path) -> Iterator[World]:
+    account = service.accounts.register(RegisterRequest(email=f"{tmp_path.name}@example.org", password=PASSWORD))
+    ledger = Ledger()
+    ledger.service_at(service.config.data, account.space)
+    toys = []
+    for name in ("ada", "bob"):
+        device = DeviceLogin(installation=name.encode().ljust(16), name=name)
+        login = LoginRequest(email=account.email, password=PASSWORD, device=device)
+        caller = Caller(account.id, service.devices.login(account, login).device.id)
+        toys.append(Toy(name, tmp_path, service, caller, account.space, ledger))
+    yield World(ledger, service, *toys)
+    for toy in toys:
+        toy.close()
+    ledger.close()
+
+
+# ------------------------------------------------------------------------------------------------------------- overwriting
+
+
+def test_an_edit_of_what_was_seen_is_right(world: World) -> None:
+    _, there, id_ = world.shared("a", b"first")
+    world.bob.write(there, b"second")
+    world.bob.send(write(id_, b"second", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
+def test_saved_twice_before_it_is_sent_is_right(world: World) -> None:
+    _, there, id_ = world.shared("a", b"first")
+    world.bob.write(there, b"second")
+    world.bob.write(there, b"third")
+    world.bob.send(write(id_, b"third", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
+def test_an_edit_that_did_not_see_another_is_found(world: World) -> None:
+    here, there, id_ = world.shared("a", b"first")
+    world.ada.write(here, b"ada's")
+    world.bob.write(there, b"bob's")
+    world.ada.send(write(id_, b"ada's", world.rev(id_)))
+    world.bob.send(write(id_, b"bob's", world.rev(id_)))
+    assert 'bob overwrote b"ada\'s"' in world.faults
+
+
+def test_an_emptied_file_remembers_what_was_seen_in_it(world: World) -> None:
+    _, there, id_ = world.shared("a", b"first")
+    world.bob.write(there, b"")
+    world.bob.write(there, b"second")
+    world.bob.send(write(id_, b"second", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
+def test_a_write_in_the_middle_is_the_whole_content_after_it(world: World) -> None:
+    _, there, id_ = world.shared("a", b"0123456789")
+    handle = world.ledger.opened("bob", File(there))
+    handle.write(3, b"xyz")
+    handle.kept()
+    handle.released()
+    world.bob.send(write(id_, b"012xyz6789", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+    world.bob.send(write(id_, b"012xyz", world.rev(id_)))
+    assert "which nobody wrote" in world.faults
+
+
+def test_equal_contents_of_two_devices_are_one(world: World) -> None:
+    here, there, id_ = world.shared("a", b"first")
+    world.ada.write(here, b"the same")
+    world.bob.write(there, b"the same")
+    world.ada.send(write(id_, b"the same", world.rev(id_)))
+    world.ada.has(here, b"the same")
+    world.bob.write(there, b"later")
+    world.bob.send(write(id_, b"later", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
+# ---------------------------------------------------------------------------------------------------------------- deleting
+
+
+def test_a_deletion_of_what_was_seen_is_right(world: World) -> None:
+    _, _, id_ = world.shared("a", b"first")
+    world.bob.unlink("a")
+    world.bob.send(remove(world.bob.root, "a", id_, seen=world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
+def test_a_deletion_after_an_edit_that_was_not_sent_is_right(world: World) -> None:
+    _, there, id_ = world.shared("a", b"first")
+    world.bob.write(there, b"second")
+    world.bob.unlink("a")
+    world.bob.send(remove(world.bob.root, "a", id_, seen=world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
+def test_a_deletion_of_another_content_than_was_seen_is_found(world: World) -> None:
+    here, _, id_ = world.shared("a", b"first")
+    world.bob.unlink("a")
+    world.ada.write(here, b"ada's")
+    world.ada.send(write(id_, b"ada's", world.rev(id_)))
+    world.bob.send(remove(world.bob.root, "a", id_, seen=world.rev(id_)))
+    assert 'bob deleted b"ada\'s"' in world.faults
+
+
+def test_a_deletion_that_nobody_asked_for_is_found(world: World) -> None:
+    _, _, id_ = world.shared("a", b"first")
+    world.bob.send(remove(world.bob.root, "a", id_, seen=world.rev(id_)))
+    assert "bob deleted b'first'" in world.faults
+
+
+def test_what_a_rename_replaces_was_seen(world: World) -> None:
+    _, _, id_ = world.shared("a", b"first")
+    new = world.bob.create("b", b"second")
+    world.bob.send(create(world.bob.root, "b", world.bob.id(new), b"second"))
+    group = move(world.bob.id(new), (world.bob.root, "b"), (world.bob.root, "a"), replaced=id_)
+    group |= {"seen": [{"inode": id_, "content_rev": world.rev(id_)}], "last": [id_]}
+    world.ledger.removing("bob", world.bob.replica.lookup(ROOT, "a").ino)
+    world.bob.send(group)
+    world.ledger.raise_if_wrong()
+
+
+# ---------------------------------------------------------------------------------------------------------- names and trees
+
+
+def revived(world: World, id_: str, data: bytes) -> dict[str, object]:
+    return {"entries": [entry(world.bob.root, "a", None, id_)], "inodes": [file_row(id_, data)]}
+
+
+def test_a_revival_by_a_rename_is_right(world: World) -> None:
+    here, there, id_ = world.shared("a", b"first")
+    world.ledger.touching("bob", there)
+    world.ada.unlink("a")
+    world.ada.send(remove(world.ada.root, "a", id_, seen=world.rev(id_)))
+    world.bob.send(revived(world, id_, b"first"))
+    world.ledger.raise_if_wrong()
+    assert here
+
+
+def test_a_revival_by_a_device_where_nobody_did_anything_is_found(world: World) -> None:
+    _, _, id_ = world.shared("a", b"first")
+    world.ada.unlink("a")
+    world.ada.send(remove(world.ada.root, "a", id_, seen=world.rev(id_)))
+    world.bob.send(revived(world, id_, b"first"))
+    assert "bob revived 'a'" in world.faults
+
+
+def test_an_operation_that_was_sent_is_no_reason_for_a_revival_any_more(world: World) -> None:
+    _, there, id_ = world.shared("a", b"first")
+    world.ledger.touching("bob", there)
+    with world.bob.database.transaction():  # clean: nothing of bob's is unknown to the service
+        for table in ("entry_base", "inode_base"):
+            world.bob.database.sql.execute(f"DELETE FROM {table}")
+    world.ledger.before_merge("bob")
+    world.ada.unlink("a")
+    world.ada.send(remove(world.ada.root, "a", id_, seen=world.rev(id_)))
+    world.bob.send(revived(world, id_, b"first"))
+    assert "bob revived 'a'" in world.faults
+
+
+def test_a_second_name_needs_a_link(world: World) -> None:
+    _, there, id_ = world.shared("a", b"first")
+    world.ledger.linking("bob", there)
+    world.ledger.naming("bob", "b")
+    world.bob.send({"entries": [entry(world.bob.root, "b", None, id_)]})
+    world.ledger.raise_if_wrong()
+    world.ledger.naming("bob", "c")
+    world.bob.send({"entries": [entry(world.bob.root, "c", None, id_)]})
+    assert "nobody linked it" in world.faults
+
+
+def test_a_name_that_nobody_gave_is_found(world: World) -> None:
+    _, _, id_ = world.shared("a", b"first")
+    world.ledger.touching("bob", world.bob.replica.lookup(ROOT, "a").ino)
+    world.bob.send(move(id_, (world.bob.root, "a"), (world.bob.root, "a (conflicted copy, bob, 2026-11-25)")))
+    world.ledger.raise_if_wrong()
+    world.bob.send(create(world.bob.root, "odd", "0f" * 16, b"first"))
+    assert "the name 'odd', which nobody asked for" in world.faults
+
+
+def test_a_content_that_nobody_wrote_is_found(world: World) -> None:
+    world.ledger.naming("bob", "a")
+    world.bob.send(create(world.bob.root, "a", "0f" * 16, b"out of nowhere"))
+    assert "the service holds b'out of nowhere'" in world.faults
+
+
+def test_what_is_no_tree_is_found(world: World) -> None:
+    """The service would refuse it, so its rows are written by hand."""
+    folder = world.ada.create("d", None)
+    world.ada.send(mkdir(world.ada.root, "d", world.ada.id(folder)))
+    world.ledger.raise_if_wrong()
+    rows, names = world.ledger.served.news()
+    world.ledger.served.take(rows, names | {(bytes.fromhex(world.ada.id(folder)), "e"): bytes.fromhex(world.ada.id(folder))})
+    assert world.ledger.served.tree.faults()
+
+
+def test_a_sound_service_is_sound(world: World) -> None:
+    world.shared("a", b"first")
+    assert world.ledger.served.tree.faults() == []
+    assert world.ledger.served.problems() == []
+
+
+# -------------------------------------------------------------------------------------------------------- what is promised
+
+
+def found(world: World) -> set[bytes]:
+    return {world.ledger.content(m) for manifests in world.ledger.served.versions().values() for m in manifests}
+
+
+def test_what_was_closed_must_be_found(world: World) -> None:
+    ino, _, _ = world.shared("a", b"first")
+    world.ada.write(ino, b"second")
+    assert world.ledger.history.lost(found(world)) == [id_of(b"second")]
+
+
+def test_what_was_replaced_before_it_was_sent_need_not_be_found(world: World) -> None:
+    ino, _, id_ = world.shared("a", b"first")
+    world.ada.write(ino, b"second")
+    world.ada.write(ino, b"third")
+    assert world.ledger.history.lost(found(world)) == [id_of(b"third")]
+    world.ada.send(write(id_, b"third", world.rev(id_)))
+    assert world.ledger.history.lost(found(world)) == []
+
+
+def test_what_was_deleted_before_it_was_sent_need_not_be_found(world: World) -> None:
+    world.ada.create("a", b"first")
+    world.ada.unlink("a")
+    assert world.ledger.history.lost(set()) == []
+
+
+def test_what_was_not_closed_need_not_be_found(world: World) -> None:
+    ino, _, _ = world.shared("a", b"first")
+    world.ada.write(ino, b"second", closed=False)
+    assert world.ledger.history.lost(found(world)) == []
+
+
+def test_a_crash_leaves_what_was_closed_or_something_written_since(world: World) -> None:
+    ino, _, id_ = world.shared("a", b"first")
+    world.ada.write(ino, b"second")
+    world.ada.write(ino, b"3RD", closed=False)
+    world.ledger.device_crashed("ada")
+    world.ledger.device_started("ada", world.ada.path)
+    assert world.ledger.sees("ada", ino) == {id_of(b"second"), EMPTY, id_of(b"3RD")}
+    world.ada.send(write(id_, b"3RDond", world.rev(id_)))  # overwritten in its place, and the new size not yet recorded
+    world.ledger.raise_if_wrong()
+    assert world.ledger.history.lost(found(world)) == []
+    world.ada.send(write(id_, b"3RDxnd", world.rev(id_)))
+    assert "which nobody wrote" in world.faults
+
+
+def test_a_read_shows_what_was_written(world: World) -> None:
+    ino, _, _ = world.shared("a", b"first")
+    handle = world.ledger.opened("ada", File(ino))
+    world.ledger.check_read(handle, b"first")
+    world.ledger.raise_if_wrong()
+    world.ledger.check_read(handle, b"firsT")
+    with pytest.raises(Violation):
+        world.ledger.raise_if_wrong()
+
+
+def test_a_read_after_a_crash_settles_what_it_is(world: World) -> None:
+    ino, _, _ = world.shared("a", b"first")
+    world.ada.write(ino, b"second")
+    world.ada.write(ino, b"third", closed=False)
+    world.ledger.device_crashed("ada")
+    world.ledger.device_started("ada", world.ada.path)
+    handle = world.ledger.opened("ada", File(ino))
+    assert handle.uncertain
+    world.ledger.check_read(handle, b"second")
+    assert not handle.uncertain
+    world.ledger.check_read(handle, b"third")
+    assert world.faults
+
+
+def test_a_restored_home_loses_only_what_it_wrote_since(world: World) -> None:
+    ino, _, _ = world.shared("a", b"first")
+    world.ada.write(ino, b"before")
+    backup = world.ledger.device_backed_up("ada")
+    world.ada.create("b", b"after")
+    world.bob.create("c", b"bob's")
+    world.ledger.device_restored("ada", backup)
+    assert world.ledger.history.lost(found(world)) == [id_of(b"before"), id_of(b"bob's")]
+
+
+# ------------------------------------------------------------------------------------------------------------------ copies
+
+
+def copy_is_judged(world: World, ino: int, data: bytes) -> str:
+    manifest = world.ledger.served.tree.rows[world.ada.tree.id_of(ino)].manifest_id
+    world.ledger.check_copy("ada", ino, manifest)
+    assert world.ledger.served.read(manifest or b"") == data
+    return world.faults
+
+
+def test_a_copy_beside_another_edit_is_right(world: World) -> None:
+    here, there, id_ = world.shared("a", b"first")
+    world.ada.write(here, b"ada's")
+    world.bob.write(there, b"bob's")
+    world.bob.send(write(id_, b"bob's", world.rev(id_)))
+    assert copy_is_judged(world, here, b"bob's") == ""
+
+
+def test_a_copy_of_what_was_edited_further_is_found(world: World) -> None:
+    here, _, _ = world.shared("a", b"first")
+    world.ada.write(here, b"second")
+    assert "though one of them replaced the other" in copy_is_judged(world, here, b"first")
+
+
+def test_a_copy_of_equal_contents_proves_nothing(world: World) -> None:
+    """Who wrote the same as another device has not seen what that one saw."""
+    history = History()
+    first = history.write("ada", b"first", ())
+    same = history.write("ada", b"same", {first})
+    later = history.write("ada", b"later", {same})
+    assert history.surely_descends(later, first)
+    history.write("bob", b"same", ())
+    assert history.descends(later, first)
+    assert not history.surely_descends(later, first)
