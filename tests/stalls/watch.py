@@ -1,0 +1,134 @@
+"""Programs under a watchdog: what does not end in time is described (stacks of the mount process, where the kernel has the
+program), and cut off through fusectl, so that nothing that cannot be killed stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.stalls import program
+from tests.support.waiting import PATIENCE, wait_until
+
+CONNECTIONS = Path("/sys/fs/fuse/connections")
+
+
+class Hangs(AssertionError):
+    """It did not end in time; the text says where it hangs."""
+
+
+class Refused(Exception):
+    def __init__(self, code: int) -> None:
+        super().__init__(os.strerror(code))
+        self.errno = code
+
+
+class Program:
+    """Calls of `program`'s functions, each in bounded time."""
+
+    def __init__(self, describe: Callable[[], str] = lambda: "") -> None:
+        self._describe = describe
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", program.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+
+    def call(self, name: str, *arguments: Any, seconds: float = PATIENCE) -> Any:
+        self.begin(name, *arguments)
+        return self.answer(seconds)
+
+    def begin(self, name: str, *arguments: Any) -> None:
+        """Ask, and do not wait: `answer` does."""
+        assert self.process.stdin is not None
+        request = {"call": name, "arguments": [os.fspath(one) if isinstance(one, Path) else one for one in arguments]}
+        self._asked = f"{name} {arguments}"[:200]
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+
+    def answer(self, seconds: float = PATIENCE) -> Any:
+        assert self.process.stdout is not None
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+            if not ready:
+                raise Hangs(f"{self._asked}: no answer within {seconds:.0f} s\n{where(self.process.pid)}\n{self._describe()}")
+            part = os.read(self.process.stdout.fileno(), 2**20)
+            assert part, f"{self._asked}: the program ended"
+            line += part
+        answer = json.loads(line)
+        if "errno" in answer:
+            raise Refused(answer["errno"])
+        return answer["result"]
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def gone(self) -> bool:
+        return self.process.poll() is not None
+
+    def close(self) -> None:
+        self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self.process.wait(PATIENCE)
+
+
+class Connection:
+    """The kernel's side of a mount."""
+
+    def __init__(self, point: Path) -> None:
+        self._folder = CONNECTIONS / str(minor_of(point))
+
+    def waiting(self) -> int:
+        """Requests that are not answered yet."""
+        return int((self._folder / "waiting").read_text())
+
+    def abort(self) -> None:
+        with suppress(FileNotFoundError):
+            (self._folder / "abort").write_text("1")
+
+
+def minor_of(point: Path) -> int:
+    """From the table of mounts: `stat` would ask a mount that may hang."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        fields = line.split(" ")
+        if fields[4] == str(point):
+            return int(fields[2].split(":")[1])
+    raise AssertionError(f"nothing is mounted at {point}")
+
+
+def where(pid: int) -> str:
+    """Where the kernel has a process's threads."""
+    lines = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                lines.append(f"-- {pid}/{task.name} {(task / 'wchan').read_text()}\n{(task / 'stack').read_text()}")
+    return "\n".join(lines)
+
+
+def stacks(pid: int, log: Callable[[], str]) -> str:
+    """What a mount process is doing. Ends it: SIGABRT makes it write its stacks into its log."""
+    kernel = where(pid)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGABRT)
+        with suppress(BaseException):
+            wait_until(lambda: "Current thread" in log() or "Thread 0x" in log(), "the stacks", 10)
+    return f"{kernel}\n{log()[-8000:]}"
+
+
+@contextmanager
+def aborted_at_the_end(*points: Path) -> Iterator[None]:
+    """Whatever happens within, the kernel's connections of these mounts are cut afterwards."""
+    connections = [Connection(point) for point in points]
+    try:
+        yield
+    finally:
+        for connection in connections:
+            connection.abort()
