@@ -107,13 +107,15 @@ class Downloads:
             task_status.started()
             await trio.sleep_forever()
 
-    async def get(self, wanted: Wanted) -> OpenChunk:
-        """The verified plain bytes of the object, from here or from the service, within the I/O budget."""
+    async def get(self, wanted: Wanted, until: float | None = None) -> OpenChunk:
+        """The verified plain bytes of the object, from here or from the service. `until` (trio's time): when to give up
+        waiting for the service; the I/O budget if it is not said. The transfer goes on without its reader."""
         chunk = await self._chunks.open(wanted.ref.object_id, wanted.ref.plain_length)
         if chunk is not None:
             return chunk
-        with trio.move_on_after(self.io_timeout):
-            return await self._wait(self._fetch(wanted, Priority.READ))
+        fetch = self._fetch(wanted, Priority.READ)
+        with trio.move_on_at(trio.current_time() + self.io_timeout if until is None else until):
+            return await self._wait(fetch)
         raise TimedOut("the service did not send the data in time")
 
     def fetch_ahead(self, wanted: Iterable[Wanted]) -> None:

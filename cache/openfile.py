@@ -8,6 +8,7 @@ commit; the service only through `Downloads` and `Manifests`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,6 +57,11 @@ class Writing:
     """Closed or fsynced since the last write."""
 
 
+ASKED_AGAIN_SECONDS = 5.0
+"""The kernel asks again for a page that could not be read, up to three times and at once, before it tells the application:
+for so long after a read waited in vain, the others of this content do not wait for the network."""
+
+
 class File:
     """One content of a file. Made by `Files` only."""
 
@@ -78,6 +84,7 @@ class File:
         self._exclusive = _Exclusive(self._lock)
         self._detached_row: InodeRow | None = None
         self.was_closed = base.manifest_id is not None or bool(self._layers)
+        self._waited_in_vain = -math.inf
 
     # ---------------------------------------------------------------------------------------------------------- asking
 
@@ -104,15 +111,26 @@ class File:
         )
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Bytes from `offset`; fewer than `size` only at the end. Raises `Unavailable` if they cannot be had."""
+        """Bytes from `offset`; fewer than `size` only at the end. Raises `Unavailable` if they cannot be had, within the I/O
+        budget, however many parts they have."""
         end = min(offset + size, self._size)
         if offset >= end:
             return b""
+        began = trio.current_time()
+        until = began if began < self._waited_in_vain + ASKED_AGAIN_SECONDS else began + self._files.downloads.io_timeout
+        try:
+            return await self._read(offset, end, until)
+        except TimedOut:
+            if until > began:
+                self._waited_in_vain = trio.current_time()
+            raise
+
+    async def _read(self, offset: int, end: int, until: float) -> bytes:
         if not self._layers:
-            return await self._read_base(offset, end)
+            return await self._read_base(offset, end, until)
         parts: list[bytes | tuple[int, int]] = []
         self._gather(len(self._layers) - 1, offset, end, parts)
-        return b"".join([await self._read_base(*part) if isinstance(part, tuple) else part for part in parts])
+        return b"".join([await self._read_base(*part, until) if isinstance(part, tuple) else part for part in parts])
 
     # --------------------------------------------------------------------------------------------------------- writing
 
@@ -240,11 +258,11 @@ class File:
         crash_point("upload.squash-saved")
         self._files.unlink([below])
 
-    async def manifest(self) -> Manifest | None:
-        """Of the base; None for a new file."""
+    async def manifest(self, until: float | None = None) -> Manifest | None:
+        """Of the base; None for a new file. `until` (trio's time): when to give up; the I/O budget if it is not said."""
         id_ = self.base.manifest_id
         if self._manifest is None and id_ is not None:
-            with trio.move_on_after(self._files.downloads.io_timeout):
+            with trio.move_on_at(trio.current_time() + self._files.downloads.io_timeout if until is None else until):
                 manifest = await self._files.manifests.get(self._which(id_))
                 if self.base.manifest_id == id_:  # an acknowledgement may have come meanwhile
                     self._manifest = manifest
@@ -402,8 +420,8 @@ class File:
                 if shows < piece.end:
                     parts.append(bytes(piece.end - shows))
 
-    async def _read_base(self, start: int, end: int) -> bytes:
-        manifest = self._manifest or await self.manifest()
+    async def _read_base(self, start: int, end: int, until: float | None = None) -> bytes:
+        manifest = self._manifest or await self.manifest(until)
         if manifest is None:
             raise CorruptData("a new file without content was asked for it")
         if manifest.inline is not None:
@@ -413,32 +431,34 @@ class File:
         ref = manifest.chunks[index]
         within = start - manifest.offsets[index]
         if end <= manifest.offsets[index] + ref.length:  # the usual read lies in one chunk
-            parts = [await self._read_chunk(space, ref, within, end - start)]
+            parts = [await self._read_chunk(space, ref, within, end - start, until)]
         else:
-            parts = await self._read_chunks(space, manifest, index, start, end)
+            parts = await self._read_chunks(space, manifest, index, start, end, until)
         self._fetch_ahead(manifest, start, end)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _read_chunks(self, space: bytes, manifest: Manifest, index: int, start: int, end: int) -> list[bytes]:
+    async def _read_chunks(
+        self, space: bytes, manifest: Manifest, index: int, start: int, end: int, until: float | None
+    ) -> list[bytes]:
         wanted = []
         while index < len(manifest.chunks) and manifest.offsets[index] < end:
             ref, at = manifest.chunks[index], manifest.offsets[index]
             wanted.append((ref, max(start - at, 0), min(end - at, ref.length)))
             index += 1
         self._files.downloads.fetch_ahead(Wanted(space, ref) for ref, _, _ in wanted[1:] if ref.encoding is not Encoding.ZEROS)
-        return [await self._read_chunk(space, ref, first, last - first) for ref, first, last in wanted]
+        return [await self._read_chunk(space, ref, first, last - first, until) for ref, first, last in wanted]
 
-    async def _read_chunk(self, space: bytes, ref: ChunkRef, start: int, length: int) -> bytes:
+    async def _read_chunk(self, space: bytes, ref: ChunkRef, start: int, length: int, until: float | None) -> bytes:
         if ref.encoding is Encoding.ZEROS:
             return bytes(length)
         chunk: OpenChunk | None = self._files.chunks.hot(ref.object_id)
         if chunk is None:
-            chunk = await self._files.downloads.get(Wanted(space, ref))
+            chunk = await self._files.downloads.get(Wanted(space, ref), until)
         data = chunk.read(ref.start + start, length)
         if len(data) == length:
             return data
         await self._files.chunks.drop(ref.object_id)  # cut short since it was verified
-        chunk = await self._files.downloads.get(Wanted(space, ref))
+        chunk = await self._files.downloads.get(Wanted(space, ref), until)
         data = chunk.read(ref.start + start, length)
         if len(data) != length:
             raise CorruptData("a chunk is shorter than the file's list of chunks says")

@@ -84,3 +84,29 @@ def test_everything_else_goes_on(devices: Any, network: Network, programs: Calla
     assert done.returncode == 3, done.stdout + done.stderr
     assert "still have files" in done.stdout
     writing.close()
+
+
+def test_readers_end_within_the_budget_and_hear_why(devices: Any, network: Network, programs: Callable[[Any], Program]) -> None:
+    device = devices.add()
+    device.mount("--io-timeout", "5")
+    reading, over = programs(device), programs(device)
+    paths = write_readable(device, reading, FILES)
+    network.silence()
+    over.call("open_file", "away", paths[4])
+    began = time.monotonic()
+    over.begin("write", "away", "into a page that has to be read first")
+    started = start_readers(device, reading, paths)
+    first = time.monotonic()
+    ended = {}
+    while len(ended) < READERS and time.monotonic() < first + 120:
+        for pid, kind, code in reading.call("ended_readers"):
+            ended[pid] = (kind, code, time.monotonic() - first)
+        time.sleep(0.01)
+    for kind in KINDS:
+        mine = [one for one in ended.values() if one[0] == kind]
+        print(kind, Counter(one[1] for one in mine), min(one[2] for one in mine), max(one[2] for one in mine))
+    try:
+        print("write", over.answer())
+    except Exception as e:
+        print("write", e, time.monotonic() - began)
+    assert 0
