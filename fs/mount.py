@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ import trio
 from fs.attributes import Owners
 from fs.inodes import Inodes
 from fs.invalidation import Invalidator, RealKernel
-from fs.mountpoints import MountPointError, fusermount, mounted_at, raise_limits, unmount_command
+from fs.mountpoints import MountPointError, fuse_descriptor, fusermount, mounted_at, raise_limits, unmount_command
 from fs.operations import Operations, OperationsWithXattrs
 from fs.options import MountOptions
 
@@ -69,6 +70,7 @@ class Mount:
             self._drive.subscribe(self._invalidator.tell)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._become_usable, ready)
+                nursery.start_soon(self._end_waits)
                 await pyfuse3.main(max_tasks=MAX_TASKS)
                 nursery.cancel_scope.cancel()
         finally:
@@ -107,6 +109,13 @@ class Mount:
             self._operations.limit_reads(READS_WITH_KERNEL_LIMIT)
         self._usable.set()
         ready()
+
+    async def _end_waits(self) -> None:
+        """The loop serves until every handler has ended: those that wait for the network must not keep it from ending."""
+        with select.epoll() as poll:
+            poll.register(fuse_descriptor(), 0)  # no event but the one that cannot be left out: an error
+            await trio.lowlevel.wait_readable(poll)
+        self._operations.kernel_is_gone()
 
     def _is_ours(self, major: int, minor: int) -> bool:
         return os.makedev(major, minor) == self._device

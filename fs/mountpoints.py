@@ -166,6 +166,18 @@ def abort(mounted: Mounted) -> None:
         raise MountPointError(f"cannot abort the connection of {mounted.path}: {error.strerror}") from error
 
 
+def fuse_descriptor() -> int:
+    """This process's end of the kernel's connection. An error on it: the session is over."""
+    return next(int(link.name) for link in Path("/proc/self/fd").iterdir() if _target(link) == os.fspath(_FUSE))
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:  # the one that listed the folder
+        return ""
+
+
 def raise_limits(device: int) -> bool:
     """Let many requests wait at once, and read ahead further. False: the kernel's limit of background requests stays.
 

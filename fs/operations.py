@@ -28,6 +28,7 @@ from fs.attributes import Owners, entry_attributes, kind_of_mode, no_entry, requ
 from fs.errors import NotUnicode, Superseded, Unsupported, guarded, silent
 from fs.handles import DirectoryHandle, FileHandle, Handles
 from fs.inodes import Inodes
+from fs.waits import Waits
 from remote.names import MAX_NAME_BYTES, MAX_TARGET_BYTES
 from remote.protocol import Kind
 
@@ -67,6 +68,7 @@ class Operations(pyfuse3.Operations):
         self._inodes = inodes
         self._owners = owners
         self._handles = Handles()
+        self._waits = Waits()
         self._reads_left: int | None = None
         drive.is_held_by_kernel = inodes.is_held
 
@@ -81,7 +83,7 @@ class Operations(pyfuse3.Operations):
         except NoEntry:
             if self._replica.is_listed(parent):
                 return no_entry()
-        await self._drive.list_first(parent)
+        await self._list_first(parent)
         try:
             return self._entry(self._replica.lookup(parent, text))
         except NoEntry:
@@ -98,7 +100,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         ino = self._inodes.ino(inode)
         if not self._replica.is_listed(ino):
-            await self._drive.list_first(ino)
+            await self._list_first(ino)
         return self._handles.add_directory(DirectoryHandle(ino))
 
     @guarded
@@ -192,7 +194,7 @@ class Operations(pyfuse3.Operations):
         parent, text = self._inodes.ino(parent_inode), _name(name)
         folder = self._replica.lookup(parent, text).ino
         if not self._replica.is_listed(folder):  # it may hold what has not arrived yet
-            await self._drive.list_first(folder)
+            await self._list_first(folder)
         self._replica.rmdir(parent, text)
 
     @guarded
@@ -265,9 +267,11 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         file = self._handles.file(fh).file
-        if self._reads_left is None:
-            return await file.read(off, size)
-        return await self._read_within_limit(file, off, size)
+        with self._waits.one():
+            if self._reads_left is None:
+                return await file.read(off, size)
+            return await self._read_within_limit(file, off, size)
+        raise FUSEError(errno.ENOTCONN)
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -297,6 +301,10 @@ class Operations(pyfuse3.Operations):
         `limit` may wait for long."""
         self._reads_left = limit
 
+    def kernel_is_gone(self) -> None:
+        """Nobody waits for answers any more: handlers that wait for the network end now."""
+        self._waits.end()
+
     async def end_of_session(self) -> None:
         """The kernel is gone: what it still held is released as if it had said so."""
         for fh in self._handles.open_files():
@@ -308,6 +316,12 @@ class Operations(pyfuse3.Operations):
             self._replica.forget(ino)
 
     # ------------------------------------------------------------------------------------------------- parts
+
+    async def _list_first(self, directory: int) -> None:
+        with self._waits.one():
+            await self._drive.list_first(directory)
+            return
+        raise FUSEError(errno.ENOTCONN)
 
     def _entry(self, node: Node) -> EntryAttributes:
         """The reply for a name: from here on the kernel holds the number."""

@@ -293,3 +293,39 @@ class TestReadAhead:
             for base in (0, 500 * MIB):
                 found += ahead.note(base + at, base + at + 128 * KIB, 2**30, 0, MIB) is not None
         assert found >= 4
+
+
+async def test_a_read_that_waited_in_vain_is_not_made_to_wait_again_at_once(tmp_path: Path) -> None:
+    """The kernel asks up to four times for one page before it tells the application."""
+    service = MemoryService()
+    _, manifest = on_service(service, 1)
+    device = Contents(tmp_path / "a", service, io_timeout=0.05)
+    Gate(service, "get_object")
+    async with device.running(uploads=False):
+        ino = device.receive("file", manifest)
+        with pytest.raises(TimedOut):
+            await device.read(ino, 0, 10)
+        file = device.files.open(ino, writable=False)
+        with pytest.raises(TimedOut):
+            await file.read(0, 10)
+        device.downloads.io_timeout = 600
+        with trio.fail_after(60), pytest.raises(TimedOut):
+            await file.read(0, 10)
+        file.release()
+
+
+async def test_all_parts_of_a_read_share_one_budget(tmp_path: Path) -> None:
+    service = MemoryService()
+    content, manifest = on_service(service, 1)
+    device = Contents(tmp_path / "a", service, io_timeout=0.5)
+
+    async def slow(name: str) -> None:
+        await trio.sleep(0.3)
+
+    service.before = slow
+    async with device.running(uploads=False):
+        ino = device.receive("file", manifest)
+        with pytest.raises(TimedOut):  # the list of chunks, the link and the chunk: each of them within it, not all together
+            await device.read(ino, 0, 10)
+        device.downloads.io_timeout = 60
+        assert await device.read(ino, 0, 10) == content[:10]

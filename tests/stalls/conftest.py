@@ -1,98 +1,64 @@
-"""Real mounts on a network that can fall silent. The devices, their commands and what is checked after each test are those of
-`tests/mount`; between them and the service stand two gates, one for calls and one for the bytes of objects."""
+"""Real mounts whose network can fall silent, programs that use them under a watchdog, and the devices of `tests.support`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import Device, fuse
-from tests.stalls.gate import Gate
-from tests.stalls.watch import Program, stacks
-from tests.support.service import RunningService, start_service
+from tests.stalls.watch import Program, connection_of, stacks
+from tests.support.fault_proxy import FaultProxy, Injected, Stall, Where
+from tests.support.mount_fixtures import folder, fuse
+from tests.support.mounts import Device, Devices, Service
 
-__all__ = ["fuse"]
+__all__ = ["devices", "folder", "fuse", "programs", "proxy", "service"]
 
 READABLE = 300_000
+"""Bytes of a file that has to be fetched."""
+FOR_EVER = "600"
+"""Seconds: an I/O budget that no test sees the end of, so that what ends, ended for another reason."""
 
-
-@dataclass
-class Network:
-    """The service as devices see it: `url` is where they log in."""
-
-    service: RunningService
-    calls: Gate
-    objects: Gate
-    url: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.url = self.calls.url
-
-    def silence(self) -> None:
-        self.calls.silence()
-        self.objects.silence()
-
-    def answer(self) -> None:
-        self.calls.answer()
-        self.objects.answer()
+Programs = Callable[[Device], Program]
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
+def proxy() -> Iterator[FaultProxy]:
+    with FaultProxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def service(proxy: FaultProxy) -> Iterator[Service]:
     folder = Path(tempfile.mkdtemp(prefix="aloft-stalls-service-"))
-    calls, objects = Gate(), Gate()
-    with start_service(folder / "data", public_url=objects.url) as service:
-        calls.target = objects.target = service.port
-        yield Network(service, calls, objects)
-        calls.close()
-        objects.close()
-    shutil.rmtree(folder)
-
-
-class Devices:
-    def __init__(self, folder: Path, network: Network) -> None:
-        self._folder, self._network = folder, network
-        self._email = f"{uuid.uuid4()}@example.org"
-        self.made: list[Device] = []
-
-    def add(self) -> Device:
-        """Logged in, not mounted. All devices of a test belong to one account."""
-        device = Device(self._network, self._email, self._folder, f"device{len(self.made) + 1}")  # type: ignore[arg-type]
-        if self.made:
-            device.login()
-        else:
-            device.register()
-        self.made.append(device)
-        return device
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short, and outside of pytest's own, which it would clean through mounts."""
-    folder = Path(tempfile.mkdtemp(prefix="aloft-stalls-"))
-    yield folder
+    service = Service(folder, options=["--public-url", proxy.store_url], address=proxy.url)
+    service.start()
+    proxy.upstream = service.port
+    yield service
+    proxy.clear()
+    service.stop()
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def devices(folder: Path, network: Network) -> Iterator[Devices]:
-    devices = Devices(folder, network)
+def devices(folder: Path, service: Service, proxy: FaultProxy) -> Iterator[Devices]:
+    devices = Devices(folder, service)
     yield devices
-    network.answer()
-    wrong = [line for device in devices.made for line in device.finish()]
+    proxy.clear()
+    for device in devices.made:  # whatever went wrong: nothing may stay behind that cannot be killed
+        with suppress(AssertionError):
+            connection_of(device.point).abort()
+    wrong = devices.finish()
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.fixture
-def programs() -> Iterator[Callable[[Device], Program]]:
-    """Makes programs that use a device's folder. They are gone before the device is."""
+def programs(devices: Devices) -> Iterator[Programs]:
+    """Makes programs that use a device's folder. They are told to end before the device is looked at."""
     made: list[Program] = []
 
     def start(device: Device) -> Program:
@@ -102,7 +68,12 @@ def programs() -> Iterator[Callable[[Device], Program]]:
 
     yield start
     for program in made:
-        program.close()
+        program.end()
+
+
+def silence(proxy: FaultProxy) -> Injected:
+    """From now on nothing answers: connections are accepted, requests are taken, and that is all."""
+    return proxy.inject(Stall(Where.REQUEST_BODY))
 
 
 def write_readable(device: Device, program: Program, count: int) -> list[Path]:

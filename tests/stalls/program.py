@@ -163,7 +163,8 @@ def main() -> None:
             answer = {"result": globals()[request["call"]](*request["arguments"])}
         except OSError as error:
             answer = {"errno": error.errno}
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

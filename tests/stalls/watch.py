@@ -9,8 +9,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,25 +65,21 @@ class Program:
             raise Refused(answer["errno"])
         return answer["result"]
 
-    def kill(self) -> None:
+    def end(self) -> None:
+        """Kill it, and wait for nothing: what it waits for may be let go later."""
         self.process.kill()
-
-    def gone(self) -> bool:
-        return self.process.poll() is not None
-
-    def close(self) -> None:
-        self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
-        self.process.wait(PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
 
 
 class Connection:
     """The kernel's side of a mount."""
 
-    def __init__(self, point: Path) -> None:
-        self._folder = CONNECTIONS / str(minor_of(point))
+    def __init__(self, minor: int) -> None:
+        self._folder = CONNECTIONS / str(minor)
 
     def waiting(self) -> int:
         """Requests that are not answered yet."""
@@ -94,12 +90,12 @@ class Connection:
             (self._folder / "abort").write_text("1")
 
 
-def minor_of(point: Path) -> int:
-    """From the table of mounts: `stat` would ask a mount that may hang."""
+def connection_of(point: Path) -> Connection:
+    """By the table of mounts: `stat` would ask a mount that may hang."""
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         fields = line.split(" ")
         if fields[4] == str(point):
-            return int(fields[2].split(":")[1])
+            return Connection(int(fields[2].split(":")[1]))
     raise AssertionError(f"nothing is mounted at {point}")
 
 
@@ -121,14 +117,3 @@ def stacks(pid: int, log: Callable[[], str]) -> str:
         with suppress(BaseException):
             wait_until(lambda: "Current thread" in log() or "Thread 0x" in log(), "the stacks", 10)
     return f"{kernel}\n{log()[-8000:]}"
-
-
-@contextmanager
-def aborted_at_the_end(*points: Path) -> Iterator[None]:
-    """Whatever happens within, the kernel's connections of these mounts are cut afterwards."""
-    connections = [Connection(point) for point in points]
-    try:
-        yield
-    finally:
-        for connection in connections:
-            connection.abort()
