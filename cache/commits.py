@@ -39,6 +39,15 @@ _SLICE = 250
 _START: Key = (0, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """By which replica a commit is made, in which epoch, and the newest revision of the space that is known here."""
+
+    replica: bytes
+    epoch: str
+    known: int
+
+
 @dataclass(slots=True)
 class Commit:
     """A commit that is not stored yet."""
@@ -52,8 +61,10 @@ class Commit:
     """There was no time to look at all changes, and those not looked at may be worth it."""
     size: int = 0
 
-    def body(self, number: int) -> bytes:
-        request = CommitRequest.model_construct(number=number, groups=self.groups)
+    def body(self, number: int, made: Made) -> bytes:
+        request = CommitRequest.model_construct(
+            number=number, replica=made.replica, epoch=made.epoch, known=made.known, groups=self.groups
+        )
         return request.model_dump_json(exclude_unset=True).encode()
 
 

@@ -22,6 +22,7 @@ from cache.store.merging import MergeStore
 from cache.store.sync import SyncStore
 from cache.store.tree import TreeStore
 from remote.api import Service
+from remote.protocol import INODE_ID_BYTES as REPLICA_ID_BYTES
 
 
 class Exchange:
@@ -45,6 +46,7 @@ class Exchange:
     ) -> None:
         random = randomness.float
         self.store = store = SyncStore(database, tree)
+        store.name_replica(randomness.bytes(REPLICA_ID_BYTES))
         rows = MergeStore(database, tree, contents, clock, randomness)
         builder = CommitBuilder(store, tree, contents, clock)
         self.merger = merger = Merger(store, rows, connection, files, clock, copy_names, told)

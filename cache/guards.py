@@ -68,12 +68,12 @@ def _walk_to_root(service: Side, folder: int, sound: set[int]) -> None:
     sound.update(walked)
 
 
+WENT_BACK = "the service does not have what it had before: it lost data, or was restored to an older state"
+
+
 def check_revision(space: str, revision: int, known: int) -> None:
     if revision < known:
-        raise Contradiction(
-            f"the service is at revision {revision} of space {space}, but was at {known} before: it lost data, or was restored "
-            f"to an older state"
-        )
+        raise Contradiction(f"{WENT_BACK} (it is at revision {revision} of space {space}, and was at {known})")
 
 
 class Direction(StrEnum):

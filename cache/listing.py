@@ -25,12 +25,12 @@ from cache.errors import Offline
 from cache.guards import Contradiction
 from cache.merger import Merger
 from cache.model import Change
-from cache.pages import check_epoch, check_folder_page, riding_manifests
+from cache.pages import check_folder_page, riding_manifests
 from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
 from cache.store.sync import ForeignInode, SyncStore
 from cache.store.tree import TreeStore
-from remote.api import RemoteError, Service, Transient, Unreachable
+from remote.api import Nonsense, RemoteError, Service, Transient, Unreachable
 from remote.crashpoints import crash_point
 from remote.protocol import FolderPage
 from remote.retry import Backoff
@@ -182,8 +182,9 @@ class FirstListing:
             self._connection.went_well()
             if self._begun != begun or self._tree.is_listed(space):
                 return  # what the feed says may be newer
-            check_epoch(self._store, page.epoch)
-            check_folder_page(row, id_, page, max(revision, row.snapshot))
+            if page.epoch != self._store.epoch():
+                raise Nonsense("the service is in another epoch than its feed was")  # which will say what that means
+            check_folder_page(row, id_, page, max(revision, row.known))
             self._keep(space, directory, after, page)
             await self._show_folder(space, directory, after)
             if page.next is None:

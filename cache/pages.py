@@ -5,23 +5,39 @@ A page that contradicts what the service said before raises `Contradiction` (P6)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cache.guards import Contradiction, check_revision
-from cache.store.sync import SpaceRow, SyncStore
+from cache.store.sync import SpaceRow
 from remote.api import Nonsense
 from remote.manifest import manifest_id
-from remote.protocol import FolderPage, InodeState, Kind, SpaceChanges
+from remote.protocol import ChangesPage, EpochStart, FolderPage, InodeState, Kind, SpaceChanges
+
+RESTORED = "the service was restored to an older state, or is another one (its epoch changed)"
 
 
-def check_epoch(store: SyncStore, epoch: str) -> None:
-    known = store.epoch()
-    if known is not None and epoch != known:
-        raise Contradiction("the service was restored to an older state, or is another one (its epoch changed)")
+def check_epoch(known: str | None, spaces: Iterable[SpaceRow], page: ChangesPage) -> None:
+    """Another epoch is gone along with only if the service has had everything that this device ever heard of it."""
+    if known in (None, page.epoch):
+        return
+    shared = shared_revisions(page.history, known)
+    if shared is None or any(space.known > shared.get(space.id, 0) for space in spaces):
+        raise Contradiction(RESTORED)
 
 
-def check_page(space: SpaceRow, page: SpaceChanges) -> None:
-    check_revision(space.id.hex(), page.revision, space.snapshot)
+def shared_revisions(history: Sequence[EpochStart], epoch: str | None) -> dict[bytes, int] | None:
+    """Up to which revision of each space (one that is not named: 0) what was seen in `epoch` is the service's history, too.
+    None: nothing is known of that."""
+    at = next((index for index, began in enumerate(history) if began.epoch == epoch), None)
+    if at is None or at + 1 == len(history):
+        return None
+    later = [{start.space: start.revision for start in began.spaces} for began in history[at + 1 :]]
+    return {space: min(starts.get(space, 0) for starts in later) for space in later[0]}
+
+
+def check_page(space: SpaceRow, page: SpaceChanges, acknowledged: int) -> None:
+    """`acknowledged`: the newest revision that the service had acknowledged when it was asked for the page."""
+    check_revision(space.id.hex(), page.revision, max(space.snapshot, acknowledged))
     _check_rows(page)
 
 

@@ -68,6 +68,8 @@ class Pull:
         self._clock = clock
         self.first = FirstListing(service, tree, contents, store, rows, merger, connection, random, told)
         self._backoff = Backoff(base=0.5, cap=60.0, random=random)
+        self._acknowledged: dict[int, int] = {}
+        """By space: the newest revision that was acknowledged when the page was asked for that comes next."""
         self._caught_up = False
         self._caught_up_ns: int | None = None
         self._error: str | None = None
@@ -112,6 +114,7 @@ class Pull:
         """The next page; None if something happened that makes waiting for it pointless."""
         online = self._connection.state is State.ONLINE
         cursor = self._store.cursor()
+        self._acknowledged = {space.number: space.acknowledged for space in self._store.spaces()}
         page: ChangesPage | None = None
         failure: RemoteError | None = None
         async with trio.open_nursery() as nursery:
@@ -153,11 +156,11 @@ class Pull:
         """Check a page, and keep it with its cursor. Returns what it named, by space."""
         database = self._store.database
         cursor = self._store.cursor()
-        check_epoch(self._store, page.epoch)
         spaces = {space.id: space for space in self._store.spaces()}
+        check_epoch(self._store.epoch(), spaces.values(), page)
         known = [(spaces[changes.space], changes) for changes in page.spaces if changes.space in spaces]
         for space, changes in known:
-            check_page(space, changes)
+            check_page(space, changes, self._acknowledged.get(space.number, 0))
         staged = {}
         with database.transaction():
             for space, changes in known:

@@ -12,15 +12,16 @@ from typing import Protocol
 
 import trio
 
-from cache.commits import Commit, CommitBuilder, Held, base_after
+from cache.commits import Commit, CommitBuilder, Held, Made, base_after
 from cache.connection import Connection
-from cache.guards import Contradiction, check_revision
+from cache.guards import WENT_BACK, Contradiction, check_revision
 from cache.merger import Merger, OpenFiles
+from cache.pages import RESTORED
 from cache.store.content import ContentStore
 from cache.store.sides import CompleteContent
 from cache.store.sync import Outstanding, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
-from remote.api import Nonsense, Rejected, RemoteError, Service, StaleCommit
+from remote.api import Behind, Nonsense, OtherEpoch, Rejected, RemoteError, Service, StaleCommit
 from remote.crashpoints import crash_point
 from remote.manifest import decode_manifest, manifest_id
 from remote.protocol import (
@@ -47,7 +48,6 @@ PULL_PATIENCE = 60.0
 """Seconds that push waits, after a conflict, for the pull that resolves it."""
 HELD_SECONDS = 30.0
 """What the service has no room for, or refuses, is offered again after this."""
-_EPOCH = "epoch"
 
 
 class UploadQueue(Protocol):
@@ -126,7 +126,7 @@ class Push:
                 worked = False
                 for space in self._store.spaces():
                     worked |= await self._push(space)
-            except (Contradiction, StaleCommit) as error:
+            except (Contradiction, StaleCommit, Behind) as error:
                 self._connection.stop(_why_stopped(error))
                 continue
             except RemoteError as error:
@@ -179,7 +179,9 @@ class Push:
 
     def _keep(self, space: SpaceRow, commit: Commit) -> Outstanding:
         number = space.commit_number + 1
-        body = commit.body(number)
+        epoch = self._store.epoch()
+        assert epoch is not None, "a space was listed, and the service did not say its epoch"
+        body = commit.body(number, Made(self._store.replica(), epoch, space.known))
         self._store.store_commit(space.number, number, body, commit.contents)
         crash_point("commit.stored")
         return Outstanding(number, body)
@@ -191,10 +193,17 @@ class Push:
             self._connection.went_well()
             self._rejected(space, outstanding, error)
             return
+        except OtherEpoch:
+            self._connection.went_well()
+            if not self._is_of_another_epoch(outstanding):
+                raise  # until the feed says what that means
+            self._store.close_commit(space.number, 0)
+            return
         crash_point("commit.answered")
         self._connection.went_well()
-        groups = CommitRequest.model_validate_json(outstanding.body).groups
-        self._check_answer(space, outstanding, groups, answer)
+        request = CommitRequest.model_validate_json(outstanding.body)
+        groups = request.groups
+        self._check_answer(space, request, answer)
         progress = self._record(space, groups, answer)
         self._commits += 1
         self._groups_max = min(self._groups_max * 2, 1000)
@@ -215,13 +224,16 @@ class Push:
             self._hold(groups[0], str(error))
         self._groups_max = max(1, len(groups) // 8)
 
-    def _check_answer(self, space: SpaceRow, outstanding: Outstanding, groups: Sequence[Group], answer: CommitAnswer) -> None:
-        epoch = self._store.database.meta(_EPOCH)
-        if epoch is not None and answer.epoch != epoch:
-            raise Contradiction("the service was restored to an older state, or is another one (its epoch changed)")
-        if answer.number != outstanding.number or len(answer.outcomes) != len(groups):
+    def _is_of_another_epoch(self, outstanding: Outstanding) -> bool:
+        """The service was restored, and this device had seen nothing of what it lost: what it refused is made anew."""
+        return CommitRequest.model_validate_json(outstanding.body).epoch != self._store.epoch()
+
+    def _check_answer(self, space: SpaceRow, request: CommitRequest, answer: CommitAnswer) -> None:
+        if answer.epoch != request.epoch:
+            raise Contradiction(RESTORED)
+        if answer.number != request.number or len(answer.outcomes) != len(request.groups):
             raise Nonsense("the service answered another commit than the one that was sent")
-        for group, outcome in zip(groups, answer.outcomes, strict=True):
+        for group, outcome in zip(request.groups, answer.outcomes, strict=True):
             complete = len(outcome.entries) == len(group.entries) and len(outcome.inodes) == len(group.inodes)
             if outcome.result == "ok" and not complete:
                 raise Nonsense("the service accepted a group without saying its revisions")
@@ -371,4 +383,6 @@ def _why_stopped(error: Exception) -> str:
             "this device already sent newer changes than it knows of: its home was restored from a backup, or is in use twice. "
             "Nothing was changed. Log in from a new home, and copy over what is only here"
         )
+    if isinstance(error, Behind):
+        return f"{WENT_BACK} ({error})"
     return str(error)

@@ -15,7 +15,9 @@ method is safe to repeat: commits by their number, uploads by their objects' nam
         ├── TooManyDevices        `devices` holds the slots
         ├── QuotaExceeded
         ├── ResetRequired         the cursor is too old: list again from the beginning
-        ├── StaleCommit           a commit number below the last one recorded
+        ├── StaleCommit           a later commit of this replica is recorded, or another one under the same number
+        ├── OtherEpoch            the service was restored since the commit was made; it recorded nothing
+        ├── Behind                the service has not reached what the commit was made for: it went back
         ├── Rejected              the service calls the request invalid
         ├── Corrupt               bytes that do not have the hash or the length they must have
         └── Nonsense              an answer that the protocol does not allow
@@ -99,6 +101,14 @@ class StaleCommit(Permanent):
     pass
 
 
+class OtherEpoch(Permanent):
+    pass
+
+
+class Behind(Permanent):
+    pass
+
+
 class Rejected(Permanent):
     pass
 
@@ -117,8 +127,11 @@ class Service(Protocol):
     async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
         """Send a serialized `CommitRequest`, byte for byte as it was stored."""
 
-    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
-        """The next page of changes after `cursor` ("" begins a full listing); waits for one if there is none."""
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
+        """The next page of changes after `cursor` ("" begins a full listing); waits for one if there is none.
+
+        `removed`: a full listing names what was removed, too, as far as the service remembers it.
+        """
 
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
         """What is in a folder now, in the order of names, after a name ("": from the first)."""

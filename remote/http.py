@@ -126,8 +126,10 @@ class HttpService:
     async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
         return await self._call(CommitAnswer, "POST", f"/v1/spaces/{space.hex()}/commit", body)
 
-    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         params: dict[str, str | int] = {"cursor": cursor, "wait": wait_seconds, "limit": limit}
+        if removed:
+            params["removed"] = "true"
 
         async def ask(token: str) -> ChangesPage:
             return await self._poll.call(ChangesPage, "GET", "/v1/changes", params=params, token=token, wait=float(wait_seconds))

@@ -14,12 +14,14 @@ import httpx
 from pydantic import ValidationError
 
 from remote.api import (
+    Behind,
     Corrupt,
     DeviceRevoked,
     Forbidden,
     Nonsense,
     NotAuthenticated,
     NotThere,
+    OtherEpoch,
     Overloaded,
     QuotaExceeded,
     Rejected,
@@ -49,6 +51,8 @@ _BY_TYPE: Mapping[str, type[RemoteError]] = {
     ProblemType.NOT_FOUND: NotThere,
     ProblemType.EXISTS: AlreadyExists,
     ProblemType.STALE_COMMIT: StaleCommit,
+    ProblemType.OTHER_EPOCH: OtherEpoch,
+    ProblemType.BEHIND: Behind,
     ProblemType.RESET: ResetRequired,
     ProblemType.TOO_LARGE: Rejected,
     ProblemType.QUOTA: QuotaExceeded,

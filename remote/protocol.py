@@ -11,7 +11,7 @@ fields; answers ignore them, so that an old client understands a newer service.
     GET    /v1/devices                                           -> DeviceList
     DELETE /v1/devices/{device}                                  -> 204
     POST   /v1/spaces/{space}/commit           CommitRequest     -> CommitAnswer
-    GET    /v1/changes?cursor=&wait=&limit=                      -> ChangesPage      (410 reset: begin again without a cursor)
+    GET    /v1/changes?cursor=&wait=&limit=&removed=             -> ChangesPage      (410 reset: begin again without a cursor)
     GET    /v1/spaces/{space}/folders/{inode}?after=&limit=      -> FolderPage
     POST   /v1/spaces/{space}/uploads          UploadRequest     -> UploadPlan       (507: over quota, before any byte is sent)
     POST   /v1/spaces/{space}/downloads        DownloadRequest   -> DownloadPlan
@@ -99,6 +99,8 @@ Blob = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES), AfterValidator(check_name)]
 Revision = Annotated[int, Field(ge=0, le=SIZE_MAX)]
+Epoch = Annotated[str, Field(min_length=1, max_length=64)]
+"""Names a stretch of the service's history without a break: a service that was restored to an older state begins another."""
 Nanoseconds = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 NumericOwner = Annotated[int, Field(ge=0, le=2**32 - 2)]
 
@@ -332,7 +334,15 @@ class Group(Request):
 
 class CommitRequest(Request):
     number: Annotated[int, Field(ge=1, le=SIZE_MAX)]
-    """Counts this device's commits to this space; a repeated number gets the recorded outcome."""
+    """Counts the commits of this replica to this space. Repeated with the same body, it gets the recorded outcome; a lower
+    one, or the same with another body, is refused (`stale-commit`)."""
+    replica: Id
+    """Made with the replica. Each counts for itself, so that one that is begun anew on the same device begins at 1."""
+    epoch: Epoch
+    """In which the commit was made. A service in another one refuses it (`other-epoch`) unless its outcome is recorded."""
+    known: Revision = 0
+    """The newest revision of the space that the device knows of. A service that is not there yet went back: it refuses the
+    commit (`behind`), and records nothing."""
     groups: Annotated[list[Group], Field(min_length=1, max_length=MAX_GROUPS)]
 
 
@@ -368,7 +378,8 @@ class GroupOutcome(Answer):
 
 
 class CommitAnswer(Answer):
-    epoch: str
+    epoch: Epoch
+    """That of the commit."""
     number: int
     revision: Revision
     """The space's revision after this commit."""
@@ -382,7 +393,7 @@ class SpaceChanges(Answer):
     """A page of one space's rows, in the order of their revisions.
 
     `revision` is the space's revision when the page was read. `has_more` is about this space. `full`: the page belongs
-    to a listing from the beginning, which replaces everything the client believed (rows that it does not name are gone).
+    to a listing from the beginning, which replaces everything the client believed.
     """
 
     space: Id
@@ -391,8 +402,23 @@ class SpaceChanges(Answer):
     full: bool
     inodes: list[InodeState] = []
     entries: list[EntryState] = []
-    total_entries: int | None = None
+    total_entries: Revision | None = None
     """In a full listing: about how many entries there are, for a progress bar."""
+    collected: Revision = 0
+    """Of what was removed up to this revision, the service may have forgotten the tombstones. A listing with `removed` names
+    all later ones: what it lacks, and was changed after this revision, was not removed but lost."""
+
+
+class SpaceStart(Answer):
+    space: Id
+    revision: Revision
+
+
+class EpochStart(Answer):
+    """Where an epoch began: at which revision of each space that the caller may see (one that is not named: at 0)."""
+
+    epoch: Epoch
+    spaces: list[SpaceStart] = []
 
 
 class FolderPage(Answer):
@@ -401,7 +427,7 @@ class FolderPage(Answer):
     `revision` is the space's revision when the page was read. `next`: the name to go on after; null: these were the last.
     """
 
-    epoch: str
+    epoch: Epoch
     revision: Revision
     inodes: list[InodeState]
     entries: list[EntryState]
@@ -409,11 +435,17 @@ class FolderPage(Answer):
 
 
 class ChangesPage(Answer):
-    epoch: str
-    """Changes when the service was restored to an older state: clients stop and say so."""
-    cursor: str
+    """A cursor of an earlier epoch is followed if it stands at what this service has had: what came after it in that epoch
+    is unknown to the service then, and to the cursor. Otherwise the page has no rows, and `history` says why."""
+
+    epoch: Epoch
+    """Changes when the service was restored to an older state."""
+    cursor: Annotated[str, Field(max_length=64 * 1024)]
     has_more: bool
     spaces: list[SpaceChanges]
+    history: list[EpochStart] = []
+    """All epochs in their order, the present one last; given in a listing with `removed`, and when the cursor is of another
+    epoch."""
 
 
 # ---------------------------------------------------------------------------------------------------- objects, manifests
@@ -480,6 +512,8 @@ class ProblemType(StrEnum):
     EXISTS = "exists"
     TOO_MANY_DEVICES = "too-many-devices"
     STALE_COMMIT = "stale-commit"
+    OTHER_EPOCH = "other-epoch"
+    BEHIND = "behind"
     RESET = "reset"
     TOO_LARGE = "too-large"
     QUOTA = "quota"

@@ -37,6 +37,11 @@ class SpaceRow:
     total_entries: int
     commit_number: int
 
+    @property
+    def known(self) -> int:
+        """The newest revision that the service is known to have reached."""
+        return max(self.snapshot, self.acknowledged)
+
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
@@ -75,8 +80,17 @@ class SyncStore:
 
     def set_cursor(self, cursor: str, epoch: str) -> None:
         self.database.set_meta("cursor", cursor)
-        if self.epoch() is None:
+        if self.epoch() != epoch:
             self.database.set_meta("epoch", epoch)
+
+    def replica(self) -> bytes:
+        """What names this replica among all that its device ever had (`name_replica`)."""
+        return bytes.fromhex(self.database.meta("replica"))
+
+    def name_replica(self, id_: bytes, *, anew: bool = False) -> None:
+        """Commits are counted under this name, unless the replica has one already."""
+        if anew or self.database.meta("replica") is None:
+            self.database.set_meta("replica", id_.hex())
 
     def forget_cursor(self) -> None:
         self.database.set_meta("cursor", "")

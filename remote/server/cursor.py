@@ -45,6 +45,12 @@ class Position:
     start: int = 0
     total: int = 0
 
+    @property
+    def told_until(self) -> int:
+        """Of all that was removed after this revision, the holder has yet to hear. (A listing brings what was removed after
+        it began.)"""
+        return self.start if self.full else self.rev
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:

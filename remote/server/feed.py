@@ -15,14 +15,28 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from remote.names import BadName, check_name
-from remote.protocol import ChangesPage, Content, EntryState, FolderPage, InodeState, Kind, ProblemType, SpaceChanges
+from remote.protocol import (
+    ChangesPage,
+    Content,
+    EntryState,
+    EpochStart,
+    FolderPage,
+    InodeState,
+    Kind,
+    ProblemType,
+    SpaceChanges,
+    SpaceStart,
+)
 from remote.server.access import member_of
 from remote.server.cursor import CURSOR_MAX, BadCursor, Cursor, Position, Table, decode, encode
 from remote.server.database import accounts as account_rows
+from remote.server.database import epochs
 from remote.server.database import feed as rows
 from remote.server.database.engine import Database
-from remote.server.database.tree import inode_row, load_inodes, revision
+from remote.server.database.epochs import Began
+from remote.server.database.tree import inode_row, load_inodes, revision, revision_and_collected
 from remote.server.devices import Caller
+from remote.server.epochs import shared_until
 from remote.server.problems import Refused, not_found
 
 LIMIT_DEFAULT = 1000
@@ -44,30 +58,43 @@ class Feed:
         self._database = database
         self._epoch = epoch
 
-    def page(self, caller: Caller, text: str, limit: int) -> FeedPage:
+    def page(self, caller: Caller, text: str, limit: int, *, removed: bool = False) -> FeedPage:
+        """`removed`: a listing from the beginning names what was removed, too, as far as that is remembered.
+
+        `Refused` (reset) if what was removed after the cursor is not remembered any more.
+        """
         cursor = _read_cursor(text)
         mine = bytes.fromhex(self._epoch)
-        if cursor is not None and cursor.epoch != mine:
-            return FeedPage(self._serialize(text, [], more=False), worth_sending=True, topics=())
-        known = {} if cursor is None else cursor.positions
         positions: dict[bytes, Position] = {}
         changes: list[SpaceChanges] = []
         more = False
+        history: list[Began] = []
         with self._database.read() as connection:
-            for membership in account_rows.memberships(connection, caller.account):
-                space = membership.space
+            spaces = [membership.space for membership in account_rows.memberships(connection, caller.account)]
+            if (cursor is None and removed) or (cursor is not None and cursor.epoch != mine):
+                history = epochs.history(connection, spaces)
+            if cursor is not None and cursor.epoch != mine and not _is_shared(cursor, spaces, history):
+                return FeedPage(self._serialize(text, [], history, more=False), worth_sending=True, topics=())
+            known = {} if cursor is None else cursor.positions
+            for space in spaces:
                 at = known.get(space)
+                now, collected = revision_and_collected(connection, space)
+                if at is not None and at.told_until < collected:
+                    raise Refused(ProblemType.RESET, "What was removed after this cursor is not remembered any more.")
                 if limit <= 0:  # no room on this page: the next one begins with this space
                     positions |= {} if at is None else {space: at}
                     more = True
                     continue
-                at = at or Position(0, full=True, start=revision(connection, space), total=rows.count_entries(connection, space))
-                changed, positions[space] = _space_page(connection, space, at, limit)
+                start = min(collected, now) if removed else now
+                at = at or Position(0, full=True, start=start, total=rows.count_entries(connection, space))
+                changed, positions[space] = _space_page(connection, space, at, limit, now, collected)
                 limit -= len(changed.inodes) + len(changed.entries)
                 changes.append(changed)
                 more = more or changed.has_more
         news = more or any(changed.inodes or changed.entries for changed in changes) or positions.keys() != known.keys()
-        answer = self._serialize(encode(Cursor(mine, positions)), changes, more=more)
+        if cursor is not None and cursor.epoch != mine:
+            news = True
+        answer = self._serialize(encode(Cursor(mine, positions)), changes, history, more=more)
         return FeedPage(answer, news, topics=(*positions, caller.account, caller.device))
 
     def folder(self, caller: Caller, space: bytes, folder: bytes, after: str, limit: int) -> bytes:
@@ -91,8 +118,10 @@ class Feed:
         )
         return page.model_dump_json().encode()
 
-    def _serialize(self, cursor: str, spaces: Sequence[SpaceChanges], *, more: bool) -> bytes:
-        page = ChangesPage.model_construct(epoch=self._epoch, cursor=cursor, has_more=more, spaces=list(spaces))
+    def _serialize(self, cursor: str, spaces: Sequence[SpaceChanges], history: Sequence[Began], *, more: bool) -> bytes:
+        page = ChangesPage.model_construct(
+            epoch=self._epoch, cursor=cursor, has_more=more, spaces=list(spaces), history=[_epoch_start(each) for each in history]
+        )
         return page.model_dump_json().encode()
 
 
@@ -114,9 +143,23 @@ def _check_name(text: str) -> None:
         raise Refused(ProblemType.INVALID, f"{error}.", field="after") from error
 
 
-def _space_page(connection: Connection, space: bytes, at: Position, limit: int) -> tuple[SpaceChanges, Position]:
-    """The next rows of one space, at most `limit`, and the position after them."""
-    now = revision(connection, space)
+def _is_shared(cursor: Cursor, spaces: Sequence[bytes], history: Sequence[Began]) -> bool:
+    """Whether a cursor of an earlier epoch stands at what this service has had."""
+    shared = shared_until(history, cursor.epoch.hex())
+    if shared is None:
+        return False
+    return all(max(at.rev, at.start) <= shared.get(space, 0) for space, at in cursor.positions.items() if space in spaces)
+
+
+def _epoch_start(began: Began) -> EpochStart:
+    starts = [SpaceStart.model_construct(space=space, revision=rev) for space, rev in began.revisions.items()]
+    return EpochStart.model_construct(epoch=began.epoch, spaces=starts)
+
+
+def _space_page(
+    connection: Connection, space: bytes, at: Position, limit: int, now: int, collected: int
+) -> tuple[SpaceChanges, Position]:
+    """The next rows of one space, at most `limit`, and the position after them. `now`: the space's revision."""
     inodes = rows.inode_rows(connection, space, at, limit + 1)
     bound = inodes[-1].rev if len(inodes) > limit else now
     entries = rows.entry_rows(connection, space, at, bound, limit + 1)
@@ -140,6 +183,7 @@ def _space_page(connection: Connection, space: bytes, at: Position, limit: int) 
         inodes=[_inode_state(row) for _, table, _, row in sent if table is Table.INODES],
         entries=[_entry_state(row) for _, table, _, row in sent if table is Table.ENTRIES],
         total_entries=at.total if at.full else None,
+        collected=collected,
     )
     return changes, after
 

@@ -6,6 +6,7 @@ transaction looks again at everything that may have changed meanwhile.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +32,7 @@ from remote.server.contents import Contents, prepare
 from remote.server.database import tree as rows
 from remote.server.database.contents import Version
 from remote.server.database.engine import Database
-from remote.server.database.tree import InodeRow
+from remote.server.database.tree import InodeRow, RecordedCommit
 from remote.server.devices import Caller
 from remote.server.problems import Refused
 from remote.server.quota import load_budget
@@ -60,11 +61,13 @@ class Namespace:
     def commit(self, caller: Caller, space: bytes, body: bytes) -> Committed:
         """`pydantic.ValidationError` for a body that is no `CommitRequest`; `Refused`."""
         request = CommitRequest.model_validate_json(body)
+        body_hash = hashlib.sha256(body).digest()
         with self._database.read() as connection:
             owner = member_of(connection, caller, space).owner
-            recorded = self._recorded(connection, caller, space, request.number)
+            recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
+            self._check_history(request, rows.revision(connection, space))
             groups = [prepare(group) for group in request.groups]
             objects = {id_ for group in groups for content in group.contents.values() for id_ in content.objects}
             uploads = self._uploads.find(connection, caller.account, owner, objects)
@@ -73,9 +76,10 @@ class Namespace:
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
             revision = rows.lock_space(connection, space)
-            recorded = self._recorded(connection, caller, space, request.number)
+            recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
+            self._check_history(request, revision)
             now = self._clock()
             uploads = self._uploads.find(connection, caller.account, owner, objects)
             budget = load_budget(connection, owner, now)
@@ -87,24 +91,38 @@ class Namespace:
             answer = CommitAnswer(
                 epoch=self._epoch, number=request.number, revision=application.revision, outcomes=outcomes
             ).model_dump_json().encode()  # fmt: skip
-            self._record(connection, caller, space, request.number, answer)
+            self._record(connection, caller, space, request, RecordedCommit(request.number, body_hash, answer))
             if application.revision != revision:
                 rows.set_revision(connection, space, application.revision)
             crash_point("service.commit.recorded")
         crash_point("service.commit.committed")
         return Committed(answer, application.revision != revision)
 
-    def _recorded(self, connection: Connection, caller: Caller, space: bytes, number: int) -> Committed | None:
-        last = rows.last_commit(connection, space, caller.device)
-        if last is None or number > last[0]:
+    def _recorded(
+        self, connection: Connection, caller: Caller, space: bytes, request: CommitRequest, body_hash: bytes
+    ) -> Committed | None:
+        last = rows.last_commit(connection, space, caller.device, request.replica)
+        if last is None or request.number > last.number:
             return None
-        if number == last[0]:
-            return Committed(last[1], changed=False)
-        raise Refused(ProblemType.STALE_COMMIT, f"This device's commit {last[0]} is recorded already.", field="number")
+        if request.number == last.number and body_hash == last.body_hash:
+            return Committed(last.answer, changed=False)
+        what = "is recorded already" if request.number < last.number else "was another one"
+        raise Refused(ProblemType.STALE_COMMIT, f"This device's commit {last.number} {what}.", field="number")
 
-    def _record(self, connection: Connection, caller: Caller, space: bytes, number: int, answer: bytes) -> None:
-        first = rows.last_commit(connection, space, caller.device) is None
-        rows.record_commit(connection, space, caller.device, number, answer, first=first)
+    def _check_history(self, request: CommitRequest, revision: int) -> None:
+        """Whether the commit was made for what this service has: else it belongs to a future that a restore took away."""
+        if request.epoch != self._epoch:
+            raise Refused(ProblemType.OTHER_EPOCH, "The service was restored since this commit was made.", field="epoch")
+        if request.known > revision:
+            raise Refused(
+                ProblemType.BEHIND, f"The space is at revision {revision}, and the device knows {request.known}.", field="known"
+            )
+
+    def _record(
+        self, connection: Connection, caller: Caller, space: bytes, request: CommitRequest, commit: RecordedCommit
+    ) -> None:
+        first = rows.last_commit(connection, space, caller.device, request.replica) is None
+        rows.record_commit(connection, space, caller.device, request.replica, commit, first=first)
 
 
 class Application:

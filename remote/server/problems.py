@@ -22,6 +22,8 @@ _STATUS = {
     ProblemType.EXISTS: (409, "Exists already"),
     ProblemType.TOO_MANY_DEVICES: (409, "All device slots are taken"),
     ProblemType.STALE_COMMIT: (409, "A later commit was recorded"),
+    ProblemType.OTHER_EPOCH: (409, "The service was restored"),
+    ProblemType.BEHIND: (409, "The service is behind its devices"),
     ProblemType.RESET: (410, "The cursor is too old"),
     ProblemType.TOO_LARGE: (413, "Too large"),
     ProblemType.QUOTA: (507, "The quota is used up"),

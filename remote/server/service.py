@@ -13,6 +13,7 @@ from remote.server.config import ServerConfig
 from remote.server.database.engine import Database, NewerSchema
 from remote.server.devices import Devices
 from remote.server.downloads import Downloads
+from remote.server.epochs import current_epoch
 from remote.server.feed import Feed
 from remote.server.folder import DataFolder, DataFolderError
 from remote.server.namespace import Namespace
@@ -83,7 +84,7 @@ def open_service(
     try:
         database = Database(folder.database)
         database.migrate()
-        epoch = database.epoch(random(16).hex())
+        epoch = current_epoch(database, clock, random)
         crash_point("service.start.epoch")
         tokens = AccessTokens(folder.key("tokens", random), clock)
         store = LocalStore(folder.objects, folder.key("objects", random), clock, random)

@@ -18,7 +18,7 @@ from tests.support.exchange_device import ExchangeDevice
 from tests.support.reference_service import Row
 from tests.support.wire_service import SPACE, DeviceLink, WireService
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FOLDERS, FILES = 10, 300
 """In each folder, and so many in the root: 3,310 entries."""
 
@@ -271,8 +271,14 @@ async def test_without_a_connection_it_is_said_at_once(phone: ExchangeDevice, el
 async def test_another_epoch_stops_the_exchange(phone: ExchangeDevice, service: WireService, elsewhere: Tree) -> None:
     await list_first(phone, "")
     service.epoch = "another"
+    folder, before = phone.node("d3").ino, phone.paths()
     with trio.fail_after(PATIENCE), pytest.raises(Offline):
-        await phone.exchange.pull.list_first(phone.node("d3").ino)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(phone.exchange.pull.list_first, folder)
+            await until(lambda: phone.connection.last_error is not None)
+            assert phone.connection.stopped_because is None, "what another epoch means is for the feed to say"
+            phone.link.let_go.set()
+    assert phone.paths() == before
     assert phone.connection.stopped_because is not None
 
 

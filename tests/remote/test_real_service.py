@@ -114,11 +114,11 @@ def manifest_of_the_object() -> bytes:
 
 async def publish(service: HttpService, space: bytes) -> None:
     await upload(service, space)
-    answer = await service.commit(space, commit_of(space, 1, manifest_of_the_object())[1])
+    answer = await service.commit(space, (await commit_of(service, space, 1, manifest_of_the_object()))[1])
     assert answer.outcomes[0].result == "ok"
 
 
-def commit_of(space: bytes, number: int, manifest: bytes, name: str = "file") -> tuple[bytes, bytes]:
+async def commit_of(service: HttpService, space: bytes, number: int, manifest: bytes, name: str = "file") -> tuple[bytes, bytes]:
     inode = os.urandom(16)
     group = Group(
         entries=[EntryChange(parent=space, name=name, base=None, inode=inode)],
@@ -131,7 +131,9 @@ def commit_of(space: bytes, number: int, manifest: bytes, name: str = "file") ->
             )
         ],
     )
-    return inode, CommitRequest(number=number, groups=[group]).model_dump_json(exclude_unset=True).encode()
+    epoch = (await service.changes("", wait_seconds=0, limit=1)).epoch
+    request = CommitRequest(number=number, replica=bytes(16), epoch=epoch, groups=[group])
+    return inode, request.model_dump_json(exclude_unset=True).encode()
 
 
 async def test_bytes_go_there_and_come_back(service, login):
@@ -140,7 +142,7 @@ async def test_bytes_go_there_and_come_back(service, login):
     assert (await service.plan_uploads(space, [ObjectToUpload(id=OBJECT, length=len(BODY))])).missing == []
 
     manifest = manifest_of_the_object()
-    inode, body = commit_of(space, 1, manifest)
+    inode, body = await commit_of(service, space, 1, manifest)
     answer = await service.commit(space, body)
     assert [outcome.result for outcome in answer.outcomes] == ["ok"]
     assert await service.commit(space, body) == answer
@@ -169,7 +171,7 @@ async def test_a_folder_page_by_page(service, login):
     names = ["a b", "a&b=c", "ä", "\U0001f600"]
     await upload(service, space)
     for number, name in enumerate(names, 1):
-        await service.commit(space, commit_of(space, number, manifest_of_the_object(), name)[1])
+        await service.commit(space, (await commit_of(service, space, number, manifest_of_the_object(), name))[1])
     pages = [await service.folder(space, space, after="", limit=1)]
     while pages[-1].next is not None:
         pages.append(await service.folder(space, space, after=pages[-1].next, limit=1))
@@ -196,7 +198,7 @@ async def test_errors_arrive_as_what_they_are(service, login, accounts):
     with pytest.raises(NotThere):
         await service.remove_device(os.urandom(16))
     for number in (2, 1):
-        _, body = commit_of(space, number, Manifest.from_inline(b"x").encode(), f"n{number}")
+        _, body = await commit_of(service, space, number, Manifest.from_inline(b"x").encode(), f"n{number}")
         if number == 2:
             await service.commit(space, body)
     with pytest.raises(StaleCommit):
@@ -233,7 +235,7 @@ async def test_the_long_poll_wakes_up(service, login):
     with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            _, body = commit_of(space, 1, Manifest.from_inline(b"hello").encode())
+            _, body = await commit_of(service, space, 1, Manifest.from_inline(b"hello").encode())
             await service.commit(space, body)
     assert [entry.name for entry in answers[0].spaces[0].entries] == ["file"]
 

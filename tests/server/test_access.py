@@ -42,12 +42,17 @@ async def test_every_route_but_the_public_ones_wants_a_token(world: World, ada: 
         problem(await world.http.request(method, path), 401, "unauthenticated")
 
 
-def space_requests(space: str, inode: str, secret: bytes) -> dict[str, Json]:
+def space_requests(space: str, inode: str, secret: bytes, epoch: str) -> dict[str, Json]:
     """A request to each route of a space that would be answered if the caller were a member."""
     id_ = hashlib.sha256(secret).hexdigest()
     manifest = hashlib.sha256(inline(b"x")).hexdigest()
     return {
-        "commit": {"number": 100, "groups": [{"inodes": [{"id": space, "attributes": {"mode": 0o777}}]}]},
+        "commit": {
+            "number": 100,
+            "replica": space,
+            "epoch": epoch,
+            "groups": [{"inodes": [{"id": space, "attributes": {"mode": 0o777}}]}],
+        },
         "folders/{inode}": None,
         "uploads": {"objects": [{"id": id_, "length": len(secret)}]},
         "downloads": {"objects": [id_]},
@@ -60,7 +65,7 @@ async def test_a_second_account_gets_nowhere_with_the_first_ones_ids(world: Worl
     await ada.store(ada.space, "secret", inode, secret)
     await ada.accept(create(ada.space, "small", small, b"x"))
     before = await ada.listing()
-    requests = space_requests(ada.space, small, secret)
+    requests = space_requests(ada.space, small, secret, world.epoch)
     tried = {pattern for _, pattern in routes(world) if "{space}" in pattern}
     assert {f"/v1/spaces/{{space}}/{name}" for name in requests} == tried, "a new route wants a row here"
     for name, body in requests.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -384,8 +385,36 @@ async def test_a_repeated_number_gets_the_recorded_outcome(ada: Device, other: D
     await other.accept(write(file, b"two", 2))
     again = await ada.try_commit(create(ada.space, "f", file, b"one"), number=7)
     assert again.content == first.content
-    entirely_else = await ada.try_commit(mkdir(ada.space, "d", new_id()), number=7)
-    assert entirely_else.content == first.content
+
+
+async def test_a_repeated_number_with_another_body_does_not_get_the_outcome_of_the_first(ada: Device) -> None:
+    await ada.accept(create(ada.space, "f", new_id(), b"one"))
+    problem(await ada.try_commit(mkdir(ada.space, "d", new_id()), number=ada.number), 409, "stale-commit")
+    entries, _ = await ada.listing()
+    assert set(entries) == {(ada.space, "f")}
+
+
+async def test_a_replica_that_is_begun_anew_counts_from_one(ada: Device) -> None:
+    file = new_id()
+    old = await ada.try_commit(create(ada.space, "f", file, b"one"), number=7)
+    before, ada.replica = ada.replica, new_id()
+    await ada.commit(mkdir(ada.space, "d", new_id()), number=1)
+    ada.replica = before
+    late = await ada.try_commit(create(ada.space, "f", file, b"one"), number=7)
+    assert late.content == old.content, "what the old replica sent is still recorded"
+    problem(await ada.try_commit(mkdir(ada.space, "e", new_id()), number=6), 409, "stale-commit")
+
+
+async def test_a_commit_of_another_epoch_is_refused_unless_it_is_recorded(ada: Device) -> None:
+    problem(await ada.try_commit(mkdir(ada.space, "d", new_id()), epoch="another"), 409, "other-epoch")
+    assert await ada.listing() == (await ada.listing())
+    assert (await ada.changes(""))["spaces"][0]["revision"] == 1
+
+
+async def test_a_device_that_knows_of_later_revisions_is_told_that_the_service_went_back(ada: Device) -> None:
+    problem(await ada.try_commit(mkdir(ada.space, "d", new_id()), known=2), 409, "behind")
+    await ada.try_commit(mkdir(ada.space, "d", new_id()), known=1)
+    assert (await ada.changes(""))["spaces"][0]["revision"] == 2
 
 
 async def test_a_smaller_number_is_refused(ada: Device) -> None:
@@ -398,7 +427,7 @@ async def test_a_smaller_number_is_refused(ada: Device) -> None:
 async def test_devices_count_for_themselves_and_go_on_after_a_new_login(world: World, ada: Device, other: Device) -> None:
     await ada.commit(mkdir(ada.space, "a", new_id()), number=5)
     await other.commit(mkdir(ada.space, "b", new_id()), number=1)
-    again = await world.device(ada.account["email"], ada.installation)
+    again = replace(await world.device(ada.account["email"], ada.installation), replica=ada.replica)
     problem(await again.try_commit(mkdir(ada.space, "c", new_id()), number=4), 409, "stale-commit")
     await again.commit(mkdir(ada.space, "c", new_id()), number=6)
 
@@ -419,14 +448,16 @@ async def test_two_devices_write_one_file_and_the_second_is_told(ada: Device, ot
         b"",
         b"{}",
         b"[1]",
-        b'{"number":0,"groups":[{}]}',
-        b'{"number":1,"groups":[]}',
-        b'{"number":1,"groups":[{"surprise":1}]}',
-        b'{"number":1,"groups":[{"entries":[{"parent":"00","name":"x","base":null,"inode":null}]}]}',
-        b'{"number":1e400,"groups":[{}]}',
+        b'{"number":0,%s,"groups":[{}]}',
+        b'{"number":1,%s,"groups":[]}',
+        b'{"number":1,%s,"groups":[{"surprise":1}]}',
+        b'{"number":1,%s,"groups":[{"entries":[{"parent":"00","name":"x","base":null,"inode":null}]}]}',
+        b'{"number":1e400,%s,"groups":[{}]}',
+        b'{"number":1,"groups":[{}]}',
         b"\xff\xfe",
     ],
 )
 async def test_bad_bodies_get_a_problem(ada: Device, body: bytes) -> None:
+    body = body.replace(b"%s", f'"replica":"{ada.replica}","epoch":"{ada.world.epoch}"'.encode())
     response = await ada.send("POST", f"/v1/spaces/{ada.space}/commit", content=body)
     problem(response, 400, "invalid")

@@ -125,7 +125,9 @@ class Pair:
         return row
 
     def commit(self, number: int, groups: list[PlainGroup]) -> None:
-        body = json.dumps({"number": number, "groups": [self.wire(group) for group in groups]}).encode()
+        groups_sent = [self.wire(group) for group in groups]
+        commit = {"number": number, "replica": "00" * 16, "epoch": self.service.epoch, "groups": groups_sent}
+        body = json.dumps(commit).encode()
         expected = self.reference.commit("device", number, groups)
         answer = json.loads(self.service.namespace.commit(self.caller, self.space, body).answer)
         assert expected is not None

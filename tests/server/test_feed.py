@@ -258,7 +258,8 @@ async def test_a_cursor_of_another_epoch_gets_the_true_epoch_and_nothing_else(ad
     page = await ada.changes("")
     foreign = encode(Cursor(bytes(16), decode(page["cursor"]).positions))
     answer = await ada.changes(foreign, wait=60)
-    assert answer == {"epoch": page["epoch"], "cursor": foreign, "has_more": False, "spaces": []}
+    began = [{"epoch": page["epoch"], "spaces": []}]
+    assert answer == {"epoch": page["epoch"], "cursor": foreign, "has_more": False, "spaces": [], "history": began}
 
 
 async def test_a_cursor_ahead_of_the_service_gets_the_true_revision(ada: Device) -> None:

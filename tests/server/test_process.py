@@ -43,10 +43,13 @@ class Client:
         self.tokens = login["tokens"]
         self.http.headers["Authorization"] = f"Bearer {self.tokens['access_token']}"
         self.number = 0
+        self.epoch = ""
 
     def commit(self, *groups: Json) -> Json:
         self.number += 1
-        answer: Json = self.http.post(f"/v1/spaces/{self.space}/commit", json={"number": self.number, "groups": groups}).json()
+        self.epoch = self.epoch or self.changes()["epoch"]
+        commit = {"number": self.number, "replica": self.space, "epoch": self.epoch, "groups": groups}
+        answer: Json = self.http.post(f"/v1/spaces/{self.space}/commit", json=commit).json()
         assert all(outcome["result"] == "ok" for outcome in answer["outcomes"]), answer
         return answer
 

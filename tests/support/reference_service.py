@@ -116,20 +116,20 @@ class ReferenceService:
         self.entries: dict[Key, tuple[Id | None, int]] = {}
         self.revision = 0
         self.horizon = 0
-        self.last: dict[Id, tuple[int, list[Outcome]]] = {}
+        self.last: dict[tuple[Id, Id], tuple[int, list[Outcome]]] = {}
         self.contents: dict[Id, list[Any]] = {}  # every content that an inode ever had
         self.named: dict[Id, set[Key]] = {}  # the names of each inode, kept beside `entries`
 
     # ------------------------------------------------------------------------------------------------------ commit
 
-    def commit(self, device: Id, number: int, groups: Iterable[PlainGroup]) -> list[Outcome] | None:
-        """The outcome of each group; None: refused, the number is an old one."""
-        recorded, outcome = self.last.get(device, (0, []))
+    def commit(self, device: Id, number: int, groups: Iterable[PlainGroup], replica: Id = None) -> list[Outcome] | None:
+        """The outcome of each group; None: refused, the number is an old one. Each replica of a device counts for itself."""
+        recorded, outcome = self.last.get((device, replica), (0, []))
         if number < recorded:
             return None
         if number > recorded:
             outcome = [self.apply(device, group) for group in groups]
-            self.last[device] = (number, outcome)
+            self.last[device, replica] = (number, outcome)
             self.check()
         return copy.deepcopy(outcome)
 

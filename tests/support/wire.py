@@ -111,6 +111,7 @@ class Device:
     installation: str
     number: int = 0
     cursor: str = ""
+    replica: str = field(default_factory=new_id)
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -134,9 +135,11 @@ class Device:
     async def post(self, path: str, json: Any) -> Json:
         return _ok(await self.send("POST", path, json))
 
-    async def try_commit(self, *groups: Json, number: int | None = None, space: str | None = None) -> httpx.Response:
+    async def try_commit(
+        self, *groups: Json, number: int | None = None, space: str | None = None, **fields: Any
+    ) -> httpx.Response:
         self.number = self.number + 1 if number is None else number
-        body = {"number": self.number, "groups": list(groups)}
+        body = {"number": self.number, "replica": self.replica, "epoch": self.world.epoch, "groups": list(groups), **fields}
         return await self.send("POST", f"/v1/spaces/{space or self.space}/commit", body)
 
     async def commit(self, *groups: Json, number: int | None = None) -> Json:
@@ -229,6 +232,10 @@ class World:
     def service(self) -> Service:
         service: Service = self.app.state.service
         return service
+
+    @property
+    def epoch(self) -> str:
+        return self.service.epoch
 
     async def close(self) -> None:
         await self.http.aclose()

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from cache.signal import Signal
-from remote.api import ResetRequired, StaleCommit, Unreachable
+from remote.api import Behind, OtherEpoch, ResetRequired, StaleCommit, Unreachable
 from remote.manifest import decode_manifest, manifest_id
 from remote.protocol import (
     AccountInfo,
@@ -71,27 +71,31 @@ class WireService:
         return DeviceLink(self, device)
 
     def commit(self, device: str, request: CommitRequest) -> CommitAnswer:
+        recorded, _ = self.tree.last.get((device, request.replica), (0, []))
+        if request.number > recorded and request.epoch != self.epoch:
+            raise OtherEpoch("the service was restored")
+        if request.number > recorded and request.known > self.tree.revision:
+            raise Behind("the service went back")
         forced = [self._forced(group) for group in request.groups]
         if any(forced):
             groups = [group for group, answer in zip(request.groups, forced, strict=True) if answer is None]
-            outcomes = iter(
-                [self._outcome(g, o) for g, o in zip(groups, self._apply(device, request.number, groups), strict=True)]
-            )
+            outcomes = iter([self._outcome(g, o) for g, o in zip(groups, self._apply(device, request, groups), strict=True)])
             answers = [answer or next(outcomes) for answer in forced]
         else:
-            applied = self._apply(device, request.number, request.groups)
+            applied = self._apply(device, request, request.groups)
             answers = [self._outcome(group, outcome) for group, outcome in zip(request.groups, applied, strict=True)]
         self.news.notify()
-        return CommitAnswer(epoch=self.epoch, number=request.number, revision=self.tree.revision, outcomes=answers)
+        return CommitAnswer(epoch=request.epoch, number=request.number, revision=self.tree.revision, outcomes=answers)
 
-    def _apply(self, device: str, number: int, groups: Sequence[Group]) -> list[Outcome]:
+    def _apply(self, device: str, request: CommitRequest, groups: Sequence[Group]) -> list[Outcome]:
         for group in groups:
             for change in group.inodes:
                 if change.full is not None:
                     self.shapes[change.id] = (change.full.target, change.full.device_number)
                 if change.content is not None:
                     self.manifests[manifest_id(change.content.manifest)] = change.content.manifest
-        outcomes = self.tree.commit(device, number, [plain_group(group, self.tree) for group in groups])
+        plain = [plain_group(group, self.tree) for group in groups]
+        outcomes = self.tree.commit(device, request.number, plain, request.replica)
         if outcomes is None:
             raise StaleCommit("an old number")
         return outcomes
@@ -217,7 +221,7 @@ class DeviceLink:
             raise Unreachable("the answer was lost")
         return answer
 
-    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         await self._begin()
         if self.polls == self.feed_ends_after:
             await self.let_go.wait()

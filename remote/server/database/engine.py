@@ -15,10 +15,9 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine, event, insert, select
+from sqlalchemy import Connection, create_engine, event
 
 from remote.crashpoints import crash_point
-from remote.server.database import schema
 
 BUSY_TIMEOUT_SECONDS = 30
 BATCH = 500
@@ -70,15 +69,6 @@ class Database:
                 raise NewerSchema("the database was written by a newer Aloft") from error
             crash_point("service.start.migrating")
         crash_point("service.start.migrated")
-
-    def epoch(self, fresh: str) -> str:
-        """The epoch of this database, which is `fresh` if it was made just now."""
-        with self.write() as connection:
-            known = connection.execute(select(schema.service.c.epoch)).scalar_one_or_none()
-            if known is not None:
-                return str(known)
-            connection.execute(insert(schema.service).values(id=1, epoch=fresh))
-            return fresh
 
     def close(self) -> None:
         self._engine.dispose()

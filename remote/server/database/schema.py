@@ -1,8 +1,8 @@
 """The tables. What each column means stands here, beside it; how they came about is in `migrations/`.
 
 Every row of a space carries `space_id` first in its primary key: the space is the unit of consistency. Ids are the 16 raw
-bytes of the protocol, hashes 32, times nanoseconds since 1970, sizes bytes. Nothing that a space holds is ever deleted here:
-tombstones, replaced contents and nameless inodes stay, for versions, the trash and the feed.
+bytes of the protocol, hashes 32, times nanoseconds since 1970, sizes bytes. Replaced contents and nameless inodes stay, for
+versions and the trash; old tombstones of names are collected (`collection`).
 """
 
 from __future__ import annotations
@@ -49,11 +49,20 @@ BYTES = Raw()
 EXACT_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that is compared and ordered by its bytes."""
 
-service = Table(
-    "service",
+epochs = Table(
+    "epochs",
     metadata,
-    Column("id", Integer, primary_key=True),  # always 1
-    Column("epoch", Text, nullable=False),  # 32 hex digits, made with the database; a restore makes another
+    Column("serial", Integer, primary_key=True, autoincrement=False),  # the present one has the highest
+    Column("epoch", Text, nullable=False, unique=True),  # 32 hex digits; the first is made with the database
+    Column("began_ns", BigInteger, nullable=False),
+)
+
+epoch_starts = Table(
+    "epoch_starts",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("serial", Integer, ForeignKey("epochs.serial"), primary_key=True),
+    Column("rev", BigInteger, nullable=False),  # the space's revision when the epoch began; no row: 0
 )
 
 accounts = Table(
@@ -112,6 +121,15 @@ spaces = Table(
     Column("kind", Text, nullable=False),  # 'personal'
     Column("rev", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Column("collected", BigInteger, nullable=False, server_default="0"),  # tombstones of revisions up to this may be gone
+)
+
+revision_marks = Table(
+    "revision_marks",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("noted_ns", BigInteger, primary_key=True),
+    Column("rev", BigInteger, nullable=False),  # what the space had reached then
 )
 
 members = Table(
@@ -164,7 +182,9 @@ commits = Table(
     metadata,
     Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
     Column("device_id", ID, primary_key=True),
-    Column("number", BigInteger, nullable=False),  # of this device's last commit
+    Column("replica_id", ID, primary_key=True),  # each replica of a device counts for itself
+    Column("number", BigInteger, nullable=False),  # of the last commit
+    Column("body_hash", HASH, nullable=False),  # SHA-256 of what was sent
     Column("answer", BYTES, nullable=False),  # exactly what was answered
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, select, update
 
 from remote.protocol import Attributes, Kind
 from remote.server.database.engine import BATCH
@@ -64,23 +64,41 @@ def revision(connection: Connection, space: bytes) -> int:
     return int(connection.execute(select(spaces.c.rev).where(spaces.c.id == space)).scalar_one())
 
 
+def revision_and_collected(connection: Connection, space: bytes) -> tuple[int, int]:
+    """The space's revision, and up to which one tombstones may be gone."""
+    row = connection.execute(select(spaces.c.rev, spaces.c.collected).where(spaces.c.id == space)).one()
+    return row.rev, row.collected
+
+
 def set_revision(connection: Connection, space: bytes, rev: int) -> None:
     connection.execute(update(spaces).where(spaces.c.id == space).values(rev=rev))
 
 
-def last_commit(connection: Connection, space: bytes, device: bytes) -> tuple[int, bytes] | None:
-    """Number and answer."""
-    here = (commits.c.space_id == space) & (commits.c.device_id == device)
-    row = connection.execute(select(commits.c.number, commits.c.answer).where(here)).one_or_none()
-    return None if row is None else (row.number, row.answer)
+@dataclass(frozen=True, slots=True)
+class RecordedCommit:
+    number: int
+    body_hash: bytes
+    answer: bytes
 
 
-def record_commit(connection: Connection, space: bytes, device: bytes, number: int, answer: bytes, *, first: bool) -> None:
+def last_commit(connection: Connection, space: bytes, device: bytes, replica: bytes) -> RecordedCommit | None:
+    query = select(commits.c.number, commits.c.body_hash, commits.c.answer).where(_of_replica(space, device, replica))
+    row = connection.execute(query).one_or_none()
+    return None if row is None else RecordedCommit(row.number, row.body_hash, row.answer)
+
+
+def record_commit(
+    connection: Connection, space: bytes, device: bytes, replica: bytes, commit: RecordedCommit, *, first: bool
+) -> None:
+    values = {"number": commit.number, "body_hash": commit.body_hash, "answer": commit.answer}
     if first:
-        connection.execute(insert(commits).values(space_id=space, device_id=device, number=number, answer=answer))
-        return
-    here = (commits.c.space_id == space) & (commits.c.device_id == device)
-    connection.execute(update(commits).where(here).values(number=number, answer=answer))
+        connection.execute(insert(commits).values(space_id=space, device_id=device, replica_id=replica, **values))
+    else:
+        connection.execute(update(commits).where(_of_replica(space, device, replica)).values(**values))
+
+
+def _of_replica(space: bytes, device: bytes, replica: bytes) -> ColumnElement[bool]:
+    return and_(commits.c.space_id == space, commits.c.device_id == device, commits.c.replica_id == replica)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -27,17 +28,19 @@ async def changes(
     cursor: Annotated[str, Query(max_length=CURSOR_MAX)] = "",
     wait: Annotated[int, Query(ge=0, le=WAIT_MAX_SECONDS)] = 0,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    removed: bool = False,
 ) -> Response:
     """The next rows after the cursor (none: a full listing), waiting for some if there are none."""
     service = service_of(request)
     caller = await authenticate(request)
-    page = await service.in_thread(service.feed.page, caller, cursor, limit)
+    look = partial(service.feed.page, caller, cursor, limit, removed=removed)
+    page = await service.in_thread(look)
     if page.worth_sending or wait == 0:
         return json_answer(page.answer)
     until = anyio.current_time() + wait
     with service.wake.subscribe(page.topics) as waiter:
         while True:  # look again after subscribing: a commit may have come in between
-            page = await service.in_thread(service.feed.page, caller, cursor, limit)
+            page = await service.in_thread(look)
             left = until - anyio.current_time()
             if page.worth_sending or left <= 0 or service.wake.closed:
                 return json_answer(page.answer)

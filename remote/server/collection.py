@@ -1,0 +1,47 @@
+"""Collection: tombstones of names that were removed long ago are forgotten. Blocking; safe at any time, beside everything else.
+
+A tombstone says when only in revisions, so each run notes which revision every space has reached, and forgets what an old
+enough note covers. How far a space was collected is written with each step, in its transaction: a device whose cursor is older
+is told to list anew (`410 reset`), so a run may stop anywhere.
+
+Inodes without a name stay (versions and the trash hang on them), and so do objects of uploads that were never committed: their
+generation must not be given away again while a link to them, or a late deletion, may be on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from remote.server.database import collection as rows
+from remote.server.database.engine import Database
+
+KEEP_NS = 90 * 24 * 3600 * 10**9
+"""How long a device may stay away without having to list everything anew."""
+STEP = 2000
+"""Tombstones that are forgotten in one transaction: others who commit wait no longer than for that."""
+
+
+def collect(database: Database, clock: Callable[[], int], *, keep_ns: int = KEEP_NS) -> int:
+    """Forget the tombstones that are older than `keep_ns`, as far as earlier runs noted; how many they were."""
+    with database.read() as connection:
+        spaces = rows.all_spaces(connection)
+    count = 0
+    for space in spaces:
+        with database.write() as connection:
+            rows.note_revision(connection, space, clock())
+            horizon = rows.revision_before(connection, space, clock() - keep_ns)
+        count += _forget(database, space, horizon)
+    return count
+
+
+def _forget(database: Database, space: bytes, horizon: int) -> int:
+    count = 0
+    while True:
+        with database.read() as connection:
+            tombstones = rows.old_tombstones(connection, space, horizon, STEP)
+        if tombstones:
+            with database.write() as connection:
+                rows.forget_tombstones(connection, space, tombstones)
+        count += len(tombstones)
+        if len(tombstones) < STEP:
+            return count
