@@ -272,9 +272,14 @@ async def test_another_epoch_stops_the_exchange(phone: ExchangeDevice, service: 
     await list_first(phone, "")
     service.epoch = "another"
     folder, before = phone.node("d3").ino, phone.paths()
-    with trio.fail_after(PATIENCE), pytest.raises(Offline):
+
+    async def read() -> None:
+        with pytest.raises(Offline):
+            await phone.exchange.pull.list_first(folder)
+
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(phone.exchange.pull.list_first, folder)
+            nursery.start_soon(read)
             await until(lambda: phone.connection.last_error is not None)
             assert phone.connection.stopped_because is None, "what another epoch means is for the feed to say"
             phone.link.let_go.set()
