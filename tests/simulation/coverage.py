@@ -85,6 +85,10 @@ class _Observer:
         self._counts = counts
         self._device: str | None = None
         """Whose merge is under way; None of a drive that crashed already."""
+        self._moving: dict[int, frozenset[bytes]] = {}
+        """What is in the files whose content moves to a copy."""
+        self._revived: list[int] = []
+        """Folders that the service has no more, and that stay."""
 
     def around_merge(self, original: Any) -> Any:
         def merge(store: MergeStore, *arguments: Any) -> Applied:
@@ -94,14 +98,15 @@ class _Observer:
                 return applied
             self._ledger.before_merge(device)
             before = self._ledger.picture(device) if self._ledger.single == device else None
-            moving: dict[int, frozenset[bytes]] = {}
-            self._moving = moving
+            self._moving, self._revived = moving, revived = {}, []
             try:
                 applied = original(store, *arguments)
             finally:
                 self._device = None
             for source, copy in applied.moved:
                 self._ledger.copied(device, copy, moving[source])
+            for folder in revived:
+                self._ledger.folder_revived(device, folder)
             if before is not None and before != self._ledger.picture(device):
                 self._ledger.fail(f"only {device} is used, and a merge changed its tree: {applied.changes}")
             check_local(self._ledger, device)
@@ -116,6 +121,11 @@ class _Observer:
                 for ino in merged.states:
                     self._counts.update(f"merge: {row}" for row in set(rows_of(ino, base, service, local)))
                 self._counts.update({f"merge: {_BY_RULE[rule]}": n for rule, n in merged.rules.items() if n and rule in _BY_RULE})
+                self._revived += [
+                    ino
+                    for ino, names in merged.names.items()
+                    if names and not service.names(ino) and base.names(ino) and merged.states[ino].is_folder
+                ]
                 for copied in merged.copies:
                     self._moving[copied.source] = self._ledger.sees(self._device, copied.source)
                     self._ledger.check_copy(self._device, copied.source, _manifest(service.state(copied.source)))

@@ -88,6 +88,9 @@ class History:
         """The same, but false where a content on the way was written more than once, so that its descent is not one."""
         return old != EMPTY and self._reaches(young, old, lambda written: written.writes == 1)
 
+    def is_surely_related(self, one: bytes, other: bytes) -> bool:
+        return self.surely_descends(one, other) or self.surely_descends(other, one)
+
     def _reaches(self, young: bytes, old: bytes, counts: Callable[[Written], bool]) -> bool:
         found: set[bytes] = {young}
         waiting = [young]

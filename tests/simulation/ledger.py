@@ -37,6 +37,7 @@ from pathlib import Path
 
 from cache.copynames import is_copy_name
 from cache.recovery import FOLDER
+from cache.replica import EMPTY_MANIFEST_ID
 from tests.simulation.handles import Contents, Handle, OpenFile
 from tests.simulation.history import EMPTY, History, id_of
 from tests.simulation.served import Key, Row, Served, Tree
@@ -189,7 +190,7 @@ class Ledger:
         _, manifest, is_draft = found
         if is_draft or manifest is None:
             return self._devices[device].local.get(self.id_of(device, ino), frozenset({EMPTY}))
-        return frozenset({self.content(manifest)})
+        return frozenset({EMPTY if manifest == EMPTY_MANIFEST_ID else self.content(manifest)})
 
     def _seen(self, device: str, inode: bytes, content: Contents) -> Contents:
         """What a person has seen who sees this: also what was there before it was emptied."""
@@ -253,7 +254,7 @@ class Ledger:
                 continue
             self._check_file(device, tree, id_, old, new, was_named)
             if old is not None and not was_named and tree.is_named(id_):
-                self._check_revival(device, tree, id_, new)
+                self._check_revival(device, tree, id_)
             self._check_names(device, tree, id_, new)
         for key, inode in entries.items():
             self._check_entry(device, tree, key, inode)
@@ -266,14 +267,15 @@ class Ledger:
         if old is None or not was_named or old.manifest_id is None:
             return
         before = self.content(old.manifest_id)
-        if not self.history.descends(content, before):
+        known = self._devices[device]
+        seen = known.emptied.get(id_, ()) if content == EMPTY else (content,)
+        if not any(self.history.descends(one, before) for one in (*seen, content)):
             self.fail(f"{device} overwrote {self.name(before)} with {self.name(content)}, whose writer has not seen it")
-        views = self._devices[device].views.get(id_, ())
-        if not tree.is_named(id_) and not any(self.history.descends(seen, before) for seen in views):
+        if not tree.is_named(id_) and not any(self.history.descends(one, before) for one in known.views.get(id_, ())):
             self.fail(f"{device} deleted {self.name(before)}, which nobody there has seen")
 
-    def _check_revival(self, device: str, tree: Tree, id_: bytes, row: Row) -> None:
-        if id_ not in self._devices[device].fresh and not (row.kind == "directory" and tree.children.get(id_)):
+    def _check_revival(self, device: str, tree: Tree, id_: bytes) -> None:
+        if id_ not in self._devices[device].fresh:
             self.fail(f"{device} revived {tree.path(id_)!r}, though nobody there did anything to it")
 
     def _check_names(self, device: str, tree: Tree, id_: bytes, row: Row) -> None:
@@ -321,7 +323,7 @@ class Ledger:
         excused = self._devices[device].stale
         if any(id_ in excused or self.history.contents[id_].forgiven for id_ in (*mine, theirs)):
             return
-        if all(self.history.surely_descends(id_, theirs) or self.history.surely_descends(theirs, id_) for id_ in mine):
+        if all(id_ == theirs or self.history.is_surely_related(id_, theirs) for id_ in mine):
             names = ", ".join(self.name(id_) for id_ in mine)
             self.fail(f"{device} made a copy of {names} beside {self.name(theirs)}, though one of them replaced the other")
 
@@ -329,6 +331,14 @@ class Ledger:
         """The merge made a conflicted copy of the content."""
         self._devices[device].local[self.id_of(device, copy)] = content
         self._devices[device].fresh.add(self.id_of(device, copy))
+
+    def folder_revived(self, device: str, ino: int) -> None:
+        """The merge keeps a folder that the service has no more. Only what lies in it can be why, if nobody touched it here."""
+        inode = self.id_of(device, ino)
+        if inode not in self._devices[device].fresh:
+            if self._replicas[device].execute("SELECT 1 FROM entry WHERE parent = ? LIMIT 1", (ino,)).fetchone() is None:
+                self.fail(f"{device} keeps an empty folder that the service removed, though nobody there did anything to it")
+            self._devices[device].fresh.add(inode)
 
     def picture(self, device: str) -> object:
         """All that a person sees on the device."""
