@@ -222,6 +222,7 @@ class Requests:
             "point": os.fspath(self._point),
             "pid": os.getpid(),
             "read_only": self._options.read_only,
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
         }
 
 
