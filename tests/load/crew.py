@@ -106,9 +106,7 @@ def _session(leader: int) -> list[int]:
             with suppress(OSError):
                 stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
                 fields[int(entry.name)] = (int(stat[1]), int(stat[3]))
-    while more := {
-        pid for pid, (parent, session) in fields.items() if pid not in found and (parent in found or session in found)
-    }:
+    while more := {pid for pid, above in fields.items() if pid not in found and found.intersection(above)}:
         found |= more
     return sorted(found)
 

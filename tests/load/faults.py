@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.load.machines import Device, Service
 from tests.support.fault_proxy import (
     Answer,
     Cut,
@@ -29,8 +30,6 @@ from tests.support.fault_proxy import (
     Where,
     flip,
 )
-
-from tests.load.machines import Device, Service
 
 ODD = 7919
 """Which byte of a body is wrong, modulo its length."""

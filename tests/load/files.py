@@ -19,6 +19,8 @@ SIZES = (3_000, 60_000, 300_000, 1_500_000, 3_000_000)
 CHANGES_OPEN = 12
 """Changes before a file is closed again: a mixture is looked for among so many contents."""
 _PUNCH = 3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+_DIFFERENT, _ERRNO = 3, 100
+"""How the child that looks at a mapping ends: another content; so much more than an errno."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,6 +35,8 @@ class FileWorker(Worker):
         self._fd = -1
         self._changes = 0
         self._can_punch = True
+        self._renaming = ""
+        self._appends = False
 
     def prepare(self) -> None:
         for number in range(FILES):
@@ -72,16 +76,15 @@ class FileWorker(Worker):
     def recover(self) -> None:
         """The open file may be a mixture; the others are as they were."""
         self._drop()
+        self._settle_name()
         for number in range(FILES):
             if self._models[number].is_closed:
                 self._compare(number)
                 continue
-            found = self.do("read whole", self._path(number).read_bytes)
-            self.must(
-                self._models[number].explains(found),
-                f"{self._path(number)} is no mixture of what was written: {self._why(found)}",
-            )
-            self._models[number].found(found)
+            found, model = self.read_whole(self._path(number)), self._models[number]
+            why = difference(found, bytes(model.content)) if found != model.content else ""
+            self.must(model.explains(found), f"{self._path(number)} is no mixture of what was written: {why}")
+            model.found(found)
 
     # ---------------------------------------------------------------------------------------------------------- actions
 
@@ -177,19 +180,18 @@ class FileWorker(Worker):
     def _rename(self) -> None:
         """Also while it is open."""
         old, name = self._path(self._current), f"file{self._current}-{self.random.randrange(100)}"
-        before, self._names[self._current] = self._names[self._current], name
-        try:
-            self.do("rename", lambda: old.rename(self.folder / name))
-        except Disturbed:
-            self._find_name(before, name)
-            raise
+        self._renaming = name
+        self.do("rename", lambda: old.rename(self.folder / name))
+        self._names[self._current], self._renaming = name, ""
 
-    def _find_name(self, before: str, after: str) -> None:
+    def _settle_name(self) -> None:
         """Whether an interrupted rename took place."""
-        self.wait_until_there()
-        there = self.do("list", lambda: os.listdir(self.folder))
-        self.must((before in there) != (after in there) or before == after, f"of {before} and {after} not one is there")
-        self._names[self._current] = before if before in there else after
+        if self._renaming:
+            there = self.do("list", lambda: os.listdir(self.folder))
+            names = {self._names[self._current], self._renaming}
+            found = names.intersection(there)
+            self.must(len(found) == 1, f"of {names}, {found} are there")
+            self._names[self._current], self._renaming = found.pop(), ""
 
     def _stat(self) -> None:
         size = self.do("stat", lambda: os.fstat(self._fd)).st_size
@@ -223,14 +225,11 @@ class FileWorker(Worker):
         self.must(written == len(data), f"{written} of {len(data)} bytes were written")
 
     def _compare(self, number: int) -> None:
-        found = self.do("read whole", self._path(number).read_bytes)
+        found = self.read_whole(self._path(number))
         self._same(found, bytes(self._models[number].content), str(self._path(number)))
 
     def _same(self, found: bytes, wanted: bytes, what: str) -> None:
         self.must(found == wanted, f"{self._path(self._current)}, {what}: {difference(found, wanted) if found != wanted else ''}")
-
-    def _why(self, found: bytes) -> str:
-        return difference(found, bytes(self._model.content)) if found != bytes(self._model.content) else ""
 
     def _in_child(self, name: str, work: Callable[[], bool]) -> bool:
         """A mapping whose mount goes away, or whose bytes cannot be had, is a SIGBUS."""
@@ -240,24 +239,20 @@ class FileWorker(Worker):
             child = os.fork()
             if child == 0:
                 try:
-                    os._exit(0 if work() else 3)
+                    os._exit(0 if work() else _DIFFERENT)
                 except OSError as error:
-                    os._exit(100 + min(error.errno or 0, 150))
+                    os._exit(_ERRNO + (error.errno or 0))
                 finally:
                     os._exit(4)
             return os.waitpid(child, 0)[1]
 
-        status = self.do(name, fork)
-        number = (
-            errno.EIO
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGBUS
-            else os.waitstatus_to_exitcode(status) - 100
-        )
-        if number < 0 and os.waitstatus_to_exitcode(status) in (0, 3):
-            return os.waitstatus_to_exitcode(status) == 0
-        self.must(self.is_excused(before, number), f"{name} of {self._path(self._current)} ended with status {status}")
+        code = os.waitstatus_to_exitcode(self.do(name, fork))
+        if code in (0, _DIFFERENT):
+            return code == 0
+        number = errno.EIO if code == -signal.SIGBUS else code - _ERRNO
+        self.must(self.is_excused(before, number), f"{name} of {self._path(self._current)} ended with {code}")
         self.progress.excused()
-        raise Disturbed(f"{name}: status {status}")
+        raise Disturbed(f"{name}: {code}")
 
 
 def _punch(descriptor: int, offset: int, length: int) -> bool:

@@ -13,12 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.fault_proxy import FaultProxy
-
 from fs.control import ControlError, call
 from fs.home import Home
 from tests.load.board import Board
 from tests.load.board import Device as OnBoard
+from tests.support.fault_proxy import FaultProxy
 from tests.support.service import RunningService, start_service
 
 ALOFT = Path(sys.executable).with_name("aloft")
@@ -107,19 +106,11 @@ class Device:
 
     def run(self, *arguments: str, seconds: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         command = [str(ALOFT), *arguments]
+        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "check": False}
         try:
-            done = subprocess.run(
-                command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-            )
+            return subprocess.run(command, env=self._environment, timeout=seconds, **options)
         except subprocess.TimeoutExpired:
             raise Failed(f"aloft {' '.join(arguments)} did not end within {seconds:.0f} s") from None
-        return done
 
     def aloft(self, *arguments: str, seconds: float = START_SECONDS) -> str:
         done = self.run(*arguments, seconds=seconds)

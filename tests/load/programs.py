@@ -181,13 +181,10 @@ class Copies(ProgramWorker):
                 path.write_bytes(path.read_bytes()[:100_000] + self.random.randbytes(500))
 
     def _sync(self) -> None:
-        options = ["-aH", "--delete"]
-        self.run_program("rsync", ["rsync", *options, f"{self._source}/", f"{self._copy}/"])
-        difference = self.run_program(
-            "rsync --checksum",
-            ["rsync", *options, "--checksum", "--dry-run", "--itemize-changes", f"{self._source}/", f"{self._copy}/"],
-        )
-        self.must(difference == "", f"after rsync, something differs: {difference[:NICE_OUTPUT]}")
+        copy = ["rsync", "-aH", "--delete", f"{self._source}/", f"{self._copy}/"]
+        self.run_program("rsync", copy)
+        left = self.run_program("rsync --checksum", [*copy, "--checksum", "--dry-run", "--itemize-changes"])
+        self.must(left == "", f"after rsync, something differs: {left[:NICE_OUTPUT]}")
 
     def _tar(self) -> None:
         archive, out = self.task.scratch / "archive.tar", self.task.scratch / "out"
@@ -227,15 +224,15 @@ class Sqlite(ProgramWorker):
 
     def prepare(self) -> None:
         self._database = self.folder / "rows.db"
-        self._mode, self._round = "wal", 0
-        self._said: set[str] = set()
+        self._round = 0
         self._begin()
 
     def _begin(self) -> None:
-        self._said = set()
-        self._mode = self.random.choice(("wal", "delete"))
+        self._said: set[str] = set()
+        mode = self.random.choice(("wal", "delete"))
         for path in self.do("list", lambda: list(self.folder.iterdir())):
             self.do("unlink", path.unlink)
+        self.run_program("make table", [sys.executable, "-m", "tests.load.rows", "--make", self._database, mode])
 
     def step(self) -> None:
         if len(self._said) > self.MOST:
@@ -255,7 +252,7 @@ class Sqlite(ProgramWorker):
 
     def _add_rows(self) -> None:
         before = self.device()
-        command = [sys.executable, "-m", "tests.load.rows", str(self._database), self._mode]
+        command = [sys.executable, "-m", "tests.load.rows", "--add", str(self._database)]
         processes = []
         for name in ("left", "right"):
             said = self.task.scratch / f"said-{name}"

@@ -67,7 +67,7 @@ class SharedWriter(Worker):
         names = [name for name in self.do("list", lambda: os.listdir(self.folder)) if mine in name]
         for name in sorted(names)[: max(0, len(names) - COPIES)]:
             try:
-                token = token_of(self.do("read copy", (self.folder / name).read_bytes))
+                token = token_of(self.read_whole(self.folder / name))
             except Disturbed:
                 return
             if token is not None:
@@ -102,7 +102,7 @@ class Reader(Worker):
         self.prepare()
 
     def _read_whole(self, name: str) -> None:
-        found = self.do("read whole", (self.folder / name).read_bytes)
+        found = self.read_whole(self.folder / name)
         self.must(hashlib.sha256(found).hexdigest() == self._checksums[name], f"{name} has another content than it was given")
 
     def _read_piece(self, name: str) -> None:

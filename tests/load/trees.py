@@ -52,20 +52,18 @@ class TreeWorker(Worker):
         self.random.choices(list(kinds), list(kinds.values()))[0]()
 
     def settle(self) -> None:
-        found = self.do("walk", lambda: walk(self.folder))
+        found = self.do("walk", lambda: walk(self.folder, self.progress.alive))
         self.must(found == self._model.describe(), f"the tree is another one: {_differences(found, self._model.describe())}")
 
     def recover(self) -> None:
         """All that had returned is there; the operation that was interrupted took place or not (a file that was being written
         may have any content)."""
-        found = self.do("walk", lambda: walk(self.folder))
+        found = self.do("walk", lambda: walk(self.folder, self.progress.alive))
         maybe, self._maybe = self._maybe, None
         if maybe is not None and self._is_like(found, maybe):
             self._adopt(maybe, found)
-        self.must(
-            found == self._model.describe(),
-            f"after a fault, the tree is another one: {_differences(found, self._model.describe())}",
-        )
+        wanted = self._model.describe()
+        self.must(found == wanted, f"after a fault, the tree is another one: {_differences(found, wanted)}")
 
     def _is_like(self, found: dict[str, Described], maybe: TreeModel) -> bool:
         """But for the content of files that the interrupted operation changed."""
@@ -196,8 +194,8 @@ def _refuses(work: Callable[[], None], number: int) -> None:
     raise OSError(0, f"it was done, but errno {number} was expected")
 
 
-def walk(root: Path) -> dict[str, Described]:
-    """What `TreeModel.describe` says of it."""
+def walk(root: Path, alive: Callable[[], None]) -> dict[str, Described]:
+    """What `TreeModel.describe` says of it. `alive` is told that it goes on."""
     found: dict[str, Described] = {}
     folders = [""]
     while folders:
@@ -205,6 +203,7 @@ def walk(root: Path) -> dict[str, Described]:
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
+                alive()
                 found[path] = _describe(root / path)
                 if found[path][0] == "folder":
                     folders.append(path)

@@ -34,6 +34,7 @@ CALM_SECONDS = 75.0
 """How long after a disturbance the drive may still not have noticed that all is well: it looks again after a minute at most."""
 BACK_SECONDS = 240.0
 LOOK = 0.05
+PIECE = 2**17
 
 
 class Wrong(Exception):
@@ -199,6 +200,19 @@ class Worker(ABC):
                 shutil.rmtree(folder)
 
         self.do("remove a tree", remove)
+
+    def read_whole(self, path: Path) -> bytes:
+        """Each piece of it has its own time."""
+
+        def read() -> bytes:
+            parts = []
+            with path.open("rb", buffering=0) as file:
+                while part := file.read(PIECE):
+                    parts.append(part)
+                    self.progress.alive()
+            return b"".join(parts)
+
+        return self.do("read whole", read)
 
     def must(self, holds: bool, what: str) -> None:
         if not holds:
