@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.load.board import Board, Slot, State
-from tests.load.machines import Failed
+from tests.load.machines import Failed, Hangs
 from tests.load.work import Task
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ class Crew:
             if process.poll() not in (None, 0):
                 raise Failed(f"{task.name} ended with {process.returncode}: {self._errors(task)}")
             if slot.since and now - slot.since > hang_seconds * 1e9:
-                raise Failed(f"{task.name} hangs: {slot.operation!r} since {(now - slot.since) / 1e9:.0f} s")
+                raise Hangs(f"{task.name} hangs: {slot.operation!r} since {(now - slot.since) / 1e9:.0f} s")
 
     def are_all(self, state: State) -> bool:
         return all(slot.state is state for slot in self._slots())

@@ -32,10 +32,11 @@ class Ledger:
     """One writer's lines, durable before the writer goes on as far as processes are concerned (they outlive its mount)."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", buffering=1)
+        self._path = path
 
     def say(self, event: Event, token: str, seen: str | None = None) -> None:
-        self._file.write(json.dumps([event, token, seen]) + "\n")
+        with self._path.open("a") as file:
+            file.write(json.dumps([event, token, seen]) + "\n")
 
 
 def read(path: Path) -> list[Line]:

@@ -34,6 +34,10 @@ class Failed(Exception):
     """Something did not go as promised; the text says what."""
 
 
+class Hangs(Failed):
+    """Something does not end."""
+
+
 def wait_until(condition: Callable[[], object], what: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():

@@ -89,12 +89,6 @@ class Party:
                 self._faults.stop()
             self.summary.faults = dict(self._faults.counts)
         self.summary.workers = self._crew.count()
-        if self.wrong:
-            self.wrong += self._crew.stacks()
-            for device in self._devices:
-                device.dump_stacks()
-            time.sleep(0.5)
-            self.wrong += [f"log of {device.name}: {device.log[-6000:]}" for device in self._devices if device.log.strip()]
         for device in self._devices:
             device.clear_away()
         self._crew.kill()
@@ -102,6 +96,14 @@ class Party:
             self._service.close()
         for disk in self._disks:
             subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
+
+    def say_stacks(self) -> None:
+        """Where everybody is, when something hangs. The mounts do not survive that."""
+        self.wrong += self._crew.stacks()
+        for device in self._devices:
+            device.dump_stacks()
+        time.sleep(1.0)
+        self.wrong += [f"log of {device.name}: {device.log[-6000:]}" for device in self._devices]
 
     # ------------------------------------------------------------------------------------------------------------- start
 

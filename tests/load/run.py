@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from tests.load.machines import Hangs
 from tests.load.party import Party, Plan
+from tests.load.planted import BUGS
 from tests.load.worker import KINDS
 
 SECONDS_BEYOND = 1500.0
@@ -47,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         party.run()
     except KeyboardInterrupt as interrupt:
         party.wrong.append(f"the run was interrupted ({interrupt})")
+    except Hangs as error:
+        party.wrong.append(str(error))
+        party.say_stacks()
     except Exception as error:  # noqa: BLE001 - whatever it is, what was started has to be cleared away
         party.wrong.append(f"{type(error).__name__}: {error}")
     finally:
@@ -66,7 +71,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", default=",".join(KINDS), help=f"some of {', '.join(KINDS)}")
     parser.add_argument("--faults", default=None, metavar="WORD", help="only those whose name holds this; `none`: none")
     parser.add_argument("--fault-every", type=float, default=15.0, metavar="S", help="mean time between two faults")
-    parser.add_argument("--plant", default=None, metavar="BUG", help="a bug of tests/load/planted.py, which the run must find")
+    parser.add_argument("--plant", choices=BUGS, default=None, help="a bug in the first device, which the run must find")
     parser.add_argument("--judge-growth", action="store_true", help="also in a run of less than ten minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there, too")
     parser.add_argument("--folder", type=Path, default=None, help="where the run's own folder is made")
