@@ -33,6 +33,7 @@ from cache.forks import Forks
 from cache.fsck import FsckReport
 from cache.home import HomePaths
 from cache.housekeeping import Housekeeping
+from cache.leftovers import Leftovers
 from cache.link import LinkDecisions
 from cache.manifests import Manifests
 from cache.model import Change, FileState
@@ -162,7 +163,7 @@ class Drive:
         self.replica.is_held = self._is_held
         self.replica.is_fetched = self._exchange.pull.first.is_fetched
         self.replica.drop_drafts = files.drop_drafts
-        self._housekeeping = Housekeeping(database, self.replica)
+        self._housekeeping = Housekeeping(database, self.replica, Leftovers(contents, files))
         self._supervisor = Supervisor(random)
         self._uploads.set_paused(connection.paused)
 

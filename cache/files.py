@@ -151,6 +151,11 @@ class Files:
             raise failure
         crash_point("files.saved-open")
 
+    def manifests_in_use(self) -> set[bytes]:
+        """Those beneath files that are open here, though their rows may have gone on to others."""
+        bases = (file.base.manifest_id for file in (*self._open.values(), *self._detached))
+        return {id_ for id_ in bases if id_ is not None}
+
     def save_unsaved(self) -> None:
         """Try again with files that could not be saved when they were closed. Raises `DiskFull` if the disk still is."""
         for file in [file for file in (*self._open.values(), *self._detached) if file.handles == 0 and file.unsaved]:

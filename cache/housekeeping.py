@@ -1,9 +1,10 @@
-"""What has to be done now and then: empty the WAL, and purge what nobody names. No decisions."""
+"""What has to be done now and then: empty the WAL, purge what nobody names, drop what no row speaks of. No decisions."""
 
 from __future__ import annotations
 
 import trio
 
+from cache.leftovers import Leftovers
 from cache.replica import Replica
 from cache.store.database import Database
 
@@ -14,9 +15,10 @@ SWEEP_PERIOD = 30.0
 
 
 class Housekeeping:
-    def __init__(self, database: Database, replica: Replica) -> None:
+    def __init__(self, database: Database, replica: Replica, leftovers: Leftovers) -> None:
         self._database = database
         self._replica = replica
+        self._leftovers = leftovers
         self._checkpointed_at = self._swept_at = 0.0
         self._checkpointed = (0, 0)
 
@@ -31,6 +33,7 @@ class Housekeeping:
         if self._replica.sweep_wanted or now - self._swept_at > SWEEP_PERIOD:
             self._swept_at = now
             await self.sweep()
+        await self._leftovers.tidy()
         state = self._database.wal_state()
         if state != self._checkpointed and (state[0] > CHECKPOINT_BYTES or now - self._checkpointed_at > CHECKPOINT_PERIOD):
             self._checkpointed_at, self._checkpointed = now, state

@@ -15,8 +15,10 @@ from remote.api import RemoteError, Service, Transient
 from remote.manifest import BadManifest, Manifest, decode_manifest, manifest_id
 from remote.protocol import MAX_MANIFESTS_PER_REQUEST, WantedManifest
 
-CHUNKS_IN_MEMORY_MAX = 100_000
-"""Chunks of all decoded manifests together (some 300 bytes each); the manifest in use is kept whatever its size."""
+IN_MEMORY_MAX = 32 * 2**20
+"""Bytes that all decoded manifests take together, by estimate; the manifest in use is kept whatever its size."""
+_MANIFEST_BYTES = 500
+_CHUNK_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Manifests:
         self._service = service
         self._reachability = reachability
         self._decoded: OrderedDict[bytes, Manifest] = OrderedDict()
-        self._chunks = 0
+        self._bytes = 0
 
     def here(self, id_: bytes) -> Manifest | None:
         """The manifest, if it is on this machine."""
@@ -92,11 +94,15 @@ class Manifests:
 
     def _keep(self, id_: bytes, manifest: Manifest) -> Manifest:
         self._decoded[id_] = manifest
-        self._chunks += 1 + len(manifest.chunks)
-        while self._chunks > CHUNKS_IN_MEMORY_MAX and len(self._decoded) > 1:
+        self._bytes += _bytes_of(manifest)
+        while self._bytes > IN_MEMORY_MAX and len(self._decoded) > 1:
             _, dropped = self._decoded.popitem(last=False)
-            self._chunks -= 1 + len(dropped.chunks)
+            self._bytes -= _bytes_of(dropped)
         return manifest
+
+
+def _bytes_of(manifest: Manifest) -> int:
+    return _MANIFEST_BYTES + _CHUNK_BYTES * len(manifest.chunks) + len(manifest.inline or b"")
 
 
 def _decoded(encoded: bytes) -> Manifest:

@@ -7,7 +7,7 @@ the chunk cache and the service are unknown here; so is which files are open.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cache.store.database import Database
@@ -263,16 +263,21 @@ class ContentStore:
             (ino, limit),
         ).fetchall()
 
-    def drop_unused_manifests(self) -> int:
-        """Forget manifests that no row speaks of. Not to be called while a page is being staged."""
+    def drop_unused_manifests(self, after: bytes, limit: int, in_use: Collection[bytes]) -> tuple[int, bytes]:
+        """Look at the next `limit` manifests above `after`, and forget those that no row speaks of and that are not `in_use`.
+
+        Returns how many went, and where to go on. Does nothing while rows are staged, or many changes wait: then it would have
+        to look through all of those.
+        """
+        rows = self._execute("SELECT id FROM manifest WHERE id > ? ORDER BY id LIMIT ?", (after, limit)).fetchall()
+        end = rows[-1][0] if len(rows) == limit else b""
+        if not rows or self._execute(_MUCH_UNDER_WAY, {"many": _MANY}).fetchone()[0]:
+            return 0, end
         with self.database.transaction():
-            return self._execute(
-                "DELETE FROM manifest WHERE NOT EXISTS (SELECT 1 FROM inode i WHERE i.manifest_id = manifest.id) "
-                "AND id NOT IN (SELECT manifest_id FROM inode_base WHERE manifest_id IS NOT NULL) "
-                "AND id NOT IN (SELECT manifest_id FROM staged_inode WHERE manifest_id IS NOT NULL) "
-                "AND id NOT IN (SELECT manifest_id FROM draft WHERE manifest_id IS NOT NULL) "
-                "AND id NOT IN (SELECT manifest_id FROM outstanding_content)"
-            ).rowcount
+            unused = self._execute(_UNUSED_MANIFESTS, {"after": after, "last": rows[-1][0]}).fetchall()
+            gone = [(id_,) for (id_,) in unused if id_ not in in_use]
+            self._executemany("DELETE FROM manifest WHERE id = ?", gone)
+        return len(gone), end
 
     # ---------------------------------------------------------------------------------------------------- known chunks
 
@@ -294,6 +299,18 @@ class ContentStore:
                     for sha256, ref in chunks
                 ],
             )
+
+    def known_chunks(self, after: tuple[int, bytes], limit: int) -> list[tuple[int, bytes]]:
+        """The next of them, by space and hash."""
+        return self._execute(
+            "SELECT space, plain_sha256 FROM known_chunk WHERE (space, plain_sha256) > (?, ?) ORDER BY 1, 2 LIMIT ?",
+            (*after, limit),
+        ).fetchall()
+
+    def forget_chunks(self, keys: Sequence[tuple[int, bytes]]) -> None:
+        if keys:
+            with self.database.transaction():
+                self._executemany("DELETE FROM known_chunk WHERE space = ? AND plain_sha256 = ?", keys)
 
     def forget_objects(self, space: int, object_ids: Iterable[bytes]) -> None:
         """The service does not hold these after all."""
@@ -338,6 +355,18 @@ class ContentStore:
 _FILE = (
     "SELECT i.kind, i.size, i.manifest_id, CASE WHEN i.manifest_id IS NULL THEN 0 ELSE i.manifest_size END, i.sha256, "
     "d.id, d.space, s.id FROM inode i JOIN identity d ON d.ino = i.ino JOIN space s ON s.number = d.space WHERE i.ino = ?"
+)
+_MANY = 2000
+_MUCH_UNDER_WAY = (
+    "SELECT EXISTS (SELECT 1 FROM staged_inode) OR (SELECT count(*) FROM (SELECT 1 FROM inode_base LIMIT :many)) = :many "
+    "OR (SELECT count(*) FROM (SELECT 1 FROM draft LIMIT :many)) = :many"
+)
+_UNUSED_MANIFESTS = (
+    "SELECT id FROM manifest m WHERE id > :after AND id <= :last "
+    "AND NOT EXISTS (SELECT 1 FROM inode i WHERE i.manifest_id = m.id) "
+    "AND id NOT IN (SELECT manifest_id FROM inode_base WHERE manifest_id IS NOT NULL) "
+    "AND id NOT IN (SELECT manifest_id FROM draft WHERE manifest_id IS NOT NULL) "
+    "AND id NOT IN (SELECT manifest_id FROM outstanding_content)"
 )
 _FILES_BENEATH = (
     "WITH RECURSIVE beneath (ino) AS ({roots} UNION SELECT e.ino FROM entry e JOIN beneath ON e.parent = beneath.ino) "

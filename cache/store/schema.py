@@ -67,6 +67,7 @@ CREATE TABLE inode (
 );
 CREATE INDEX inode_nameless ON inode (ino) WHERE nlink = 0;
 CREATE INDEX inode_by_sha256 ON inode (sha256) WHERE sha256 IS NOT NULL;  -- equal content reuses a manifest
+CREATE INDEX inode_by_manifest ON inode (manifest_id) WHERE manifest_id IS NOT NULL;  -- whether a manifest is still spoken of
 
 -- Shadow of an inode: the base of its attributes and content. known = 0: the service does not have it (the other columns
 -- then mean nothing). kind, target and device number never change.
@@ -149,13 +150,15 @@ CREATE INDEX draft_by_ino ON draft (ino);
 CREATE INDEX draft_error ON draft (ino) WHERE error IS NOT NULL;
 CREATE INDEX draft_complete ON draft (ino) WHERE complete = 1;
 
+-- Contents' manifests, as far as they were needed here. One that no row speaks of any more is dropped (cache.leftovers).
 CREATE TABLE manifest (
     id BLOB PRIMARY KEY,
     data BLOB NOT NULL                   -- remote.manifest, encoded
 ) WITHOUT ROWID;
 
 -- Which slice of which object holds the content with this plaintext SHA-256, so that known content is neither compressed nor
--- sent again. Per space: what one owner's store has says nothing of another's. Only a hint: the service is asked.
+-- sent again. Per space: what one owner's store has says nothing of another's. Only a hint, so that any may be forgotten
+-- (cache.leftovers does when there are too many): the service is asked.
 CREATE TABLE known_chunk (
     space INTEGER NOT NULL,
     plain_sha256 BLOB NOT NULL,
