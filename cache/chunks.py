@@ -40,7 +40,10 @@ OPEN_BYTES_MAX = 256 * 2**20
 """Open chunks together; a culled chunk that is open still takes its space."""
 IN_MEMORY_BYTES_MAX = 64 * 2**20
 """Chunks that could not be put on the disk (full, or the limit is too small) and are kept for the next reads."""
+STRAY_SECONDS = 60.0
 _THREADS = 4
+_CACHED_PAGES = 512
+"""Of the caches' databases, for each thread: diskcache's own 32 MiB, in each of the threads, are much of what a mount would take."""
 
 
 class BytesDisk(diskcache.Disk):
@@ -83,6 +86,13 @@ class BytesDisk(diskcache.Disk):
         if mode != MODE_BINARY or filename is None:
             raise OSError("the chunk cache holds only bytes")
         return os.open(os.path.join(self._directory, filename), os.O_RDONLY | os.O_CLOEXEC)
+
+
+class _Cache(diskcache.Cache):
+    def filenames(self) -> set[str]:
+        """Of the files that rows speak of, in this folder."""
+        rows = self._sql("SELECT filename FROM Cache WHERE filename IS NOT NULL")  # type: ignore[no-untyped-call]
+        return {filename for (filename,) in rows}
 
 
 class OpenChunk:
@@ -128,8 +138,15 @@ class ChunkCache:
 
     def _open(self) -> Any:
         # cull_limit 0: diskcache would cull after the fact and at most so many; `_make_room` culls before.
-        return diskcache.Cache(  # type: ignore[no-untyped-call]
-            str(self._folder), disk=BytesDisk, eviction_policy="least-recently-used", cull_limit=0, size_limit=2**62, statistics=0
+        return _Cache(  # type: ignore[no-untyped-call]
+            str(self._folder),
+            disk=BytesDisk,
+            eviction_policy="least-recently-used",
+            cull_limit=0,
+            size_limit=2**62,
+            statistics=0,
+            sqlite_cache_size=_CACHED_PAGES,
+            sqlite_mmap_size=0,
         )
 
     def open(self, object_id: bytes, length: int | None) -> OpenChunk | None:
@@ -182,6 +199,19 @@ class ChunkCache:
 
     def ids(self) -> list[bytes]:
         return list(self._cache.iterkeys())
+
+    def strays(self) -> set[str]:
+        """Files that no row speaks of: being written or removed at this moment, or left by a process that was killed then."""
+        try:
+            on_disk = {str(path.relative_to(self._folder)) for path in self._folder.glob("*/*/*.val")}
+            return on_disk - self._cache.filenames()
+        except (sqlite3.Error, OSError):
+            return set()
+
+    def drop_strays(self, suspects: set[str]) -> None:
+        """Those that still are."""
+        for filename in suspects & self.strays():
+            self._cache.disk.remove(filename)
 
     def volume(self) -> int:
         """Bytes on disk."""
@@ -326,6 +356,14 @@ class Chunks:
                 looked_at += 1
                 dropped += not await self._in_thread(partial(cache.is_sound, object_id))
         return looked_at, dropped
+
+    async def drop_strays(self, patience_seconds: float = STRAY_SECONDS) -> None:
+        """Remove what killed processes left on the disk, where no limit counts it. Takes longer than writing a chunk does."""
+        for cache in (self._pinned, self._evictable):
+            suspects = await self._in_thread(cache.strays)
+            if suspects:
+                await trio.sleep(patience_seconds)
+                await self._in_thread(partial(cache.drop_strays, suspects))
 
     async def pinned_ids(self) -> list[bytes]:
         return await self._in_thread(self._pinned.ids)

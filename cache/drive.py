@@ -215,6 +215,7 @@ class Drive:
             "housekeeping": self._housekeeping.run,
             "account": self._follow_account,
             "cache": self._follow_cache,
+            "cache strays": self._chunks.drop_strays,
             "queue": self._follow_queue,
             "check": self._check_replica,
         }

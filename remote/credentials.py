@@ -100,9 +100,10 @@ class CredentialStore:
             raise NotAuthenticated(f"{self.path} is damaged: log in again (aloft login)") from None
 
     def write(self, credentials: Credentials) -> None:
-        """Durable when it returns; a crash at any point leaves the old file or the new one."""
+        """Durable when it returns; a crash at any point leaves the old file or the new one. The caller holds the lock, so that what
+        lies under the temporary name was left by a process that was killed."""
         content = credentials.model_dump_json(indent=1).encode()
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        temporary = self.path.with_name(self.path.name + ".new")
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

@@ -201,3 +201,25 @@ async def test_few_descriptors_stay_open(tmp_path: Path) -> None:
         await chunks.open(id_, len(plain))
     assert len(os.listdir("/proc/self/fd")) - before < 300
     chunks.close()
+
+
+async def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path, chunks: Chunks) -> None:
+    id_, plain = chunk(1)
+    await chunks.put(id_, plain)
+    left = tmp_path / "cache" / "chunks" / "ab" / "cd" / "left.val"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(1000))
+    await chunks.drop_strays(0.0)
+    assert not left.exists()
+    assert len(files_of(tmp_path)) == 1
+    assert await (await reopened(tmp_path)).open(id_, len(plain)) is not None
+
+
+def test_a_file_that_gets_its_row_meanwhile_was_no_stray(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path / "cache" / "chunks", None, 0.0)
+    id_, plain = chunk(1)
+    cache.put(id_, plain)
+    written = {str(path.relative_to(tmp_path / "cache" / "chunks")) for path in files_of(tmp_path)}
+    cache.drop_strays(written)
+    assert cache.open(id_, len(plain)) is not None
+    cache.close()

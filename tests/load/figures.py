@@ -24,7 +24,7 @@ class Slack:
 SLACK: Mapping[str, Slack] = {
     "rss": Slack(0.05, 12 * MIB),
     "pss": Slack(0.05, 12 * MIB),
-    "descriptors": Slack(0.0, 24),
+    "descriptors": Slack(0.0, 230),  # up to 256 chunks that were read lately stay open
     "threads": Slack(0.0, 12),
     "tasks": Slack(0.0, 8),
     "replica": Slack(0.15, 4 * MIB),

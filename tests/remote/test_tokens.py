@@ -85,6 +85,14 @@ def test_the_file_is_for_its_owner_and_comes_back_as_it_went(store):
     assert [path.name for path in store.path.parent.iterdir()] == ["credentials.json"]
 
 
+def test_what_a_killed_process_left_beside_it_does_not_stay(store):
+    left = store.path.with_name("credentials.json.new")
+    left.write_text("half a fi")
+    store.write(credentials())
+    assert store.read() == credentials()
+    assert [path.name for path in store.path.parent.iterdir()] == ["credentials.json"]
+
+
 def test_tokens_do_not_show(store):
     text = repr(credentials()) + str(credentials())
     assert "refresh-0" not in text
