@@ -43,7 +43,7 @@ IN_MEMORY_BYTES_MAX = 64 * 2**20
 STRAY_SECONDS = 60.0
 _THREADS = 4
 _CACHED_PAGES = 512
-"""Of the caches' databases, for each thread: diskcache's own 32 MiB, in each of the threads, are much of what a mount would take."""
+"""Of the caches' databases, for each thread: diskcache's own 32 MiB in each would be much of what a mount takes."""
 
 
 class BytesDisk(diskcache.Disk):
@@ -91,7 +91,7 @@ class BytesDisk(diskcache.Disk):
 class _Cache(diskcache.Cache):
     def filenames(self) -> set[str]:
         """Of the files that rows speak of, in this folder."""
-        rows = self._sql("SELECT filename FROM Cache WHERE filename IS NOT NULL")  # type: ignore[no-untyped-call]
+        rows = self._sql("SELECT filename FROM Cache WHERE filename IS NOT NULL")
         return {filename for (filename,) in rows}
 
 
@@ -204,7 +204,7 @@ class ChunkCache:
         """Files that no row speaks of: being written or removed at this moment, or left by a process that was killed then."""
         try:
             on_disk = {str(path.relative_to(self._folder)) for path in self._folder.glob("*/*/*.val")}
-            return on_disk - self._cache.filenames()
+            return on_disk.difference(self._cache.filenames())
         except (sqlite3.Error, OSError):
             return set()
 

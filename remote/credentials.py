@@ -100,8 +100,8 @@ class CredentialStore:
             raise NotAuthenticated(f"{self.path} is damaged: log in again (aloft login)") from None
 
     def write(self, credentials: Credentials) -> None:
-        """Durable when it returns; a crash at any point leaves the old file or the new one. The caller holds the lock, so that what
-        lies under the temporary name was left by a process that was killed."""
+        """Durable when it returns; a crash at any point leaves the old file or the new one. The caller holds the lock: what lies
+        under the temporary name was left by a process that was killed."""
         content = credentials.model_dump_json(indent=1).encode()
         temporary = self.path.with_name(self.path.name + ".new")
         temporary.unlink(missing_ok=True)

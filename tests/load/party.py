@@ -133,7 +133,7 @@ class Party:
         tasks = list(self._tasks(scratch))
         for folder in {task.folder.name for task in tasks}:
             (root / folder).mkdir()
-        checksums = self._make_static(scratch / "static", root / "static")
+        checksums = self._make_static(scratch / "static", root / "static", with_large="reader" in self._plan.workers)
         for task in tasks:
             task.scratch.mkdir()
             (task.scratch / "manifest.json").write_text(checksums)
@@ -154,15 +154,15 @@ class Party:
                 yield Task(name, kind, slot, number, folder, scratch / name, self._folder / "board", self._plan.seed)
                 slot += 1
 
-    def _make_static(self, originals: Path, folder: Path) -> str:
+    def _make_static(self, originals: Path, folder: Path, *, with_large: bool) -> str:
         """Files that nobody changes, small and large; their checksums as JSON."""
         source = random.Random(self._plan.seed)
         originals.mkdir()
         folder.mkdir(exist_ok=True)
         checksums = {}
-        sizes = [source.choice((700, 9_000, 60_000)) for _ in range(60)] + [
-            source.randrange(200_000, 4_000_000) for _ in range(14)
-        ]
+        sizes = [source.choice((700, 9_000, 60_000)) for _ in range(60)]
+        if with_large:
+            sizes += [source.randrange(200_000, 4_000_000) for _ in range(14)]
         for number, size in enumerate(sizes):
             content = source.randbytes(size)
             for place in (originals, folder):
