@@ -14,7 +14,7 @@ from cache.store.database import Database
 from remote.manifest import ChunkRef, Encoding, Split
 
 _SPLIT = struct.Struct("<III")
-_DRAFT = "id, ino, sealed, size, floor, extents, data, changed_ns, manifest_id, sha256, complete, error"
+_DRAFT = "id, ino, sealed, size, floor, extents, data, changed_ns, manifest_id, sha256, complete, error, unsynced, synced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class DraftRow:
     sha256: bytes | None
     complete: bool
     error: str | None
+    unsynced: str | None = None
+    synced: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,21 @@ class ContentStore:
     def draft_ids(self) -> set[int]:
         return {row[0] for row in self._execute("SELECT id FROM draft")}
 
-    def add_draft(self, ino: int, size: int, floor: int, extents: bytes, data: bytes | None, changed_ns: int) -> int:
+    def add_draft(
+        self,
+        ino: int,
+        size: int,
+        floor: int,
+        extents: bytes,
+        data: bytes | None,
+        changed_ns: int,
+        unsynced: str | None = None,
+        synced: bytes | None = None,
+    ) -> int:
         with self.database.transaction():
             made = self._execute(
-                "INSERT INTO draft (ino, size, floor, extents, data, changed_ns) VALUES (?, ?, ?, ?, ?, ?)",
-                (ino, size, floor, extents, data, changed_ns),
+                "INSERT INTO draft (ino, size, floor, extents, data, changed_ns, unsynced, synced) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (ino, size, floor, extents, data, changed_ns, unsynced, synced),
             ).lastrowid
         assert made is not None
         return made
@@ -104,19 +116,41 @@ class ContentStore:
         """Put a row back under its id: the draft was dropped, and an open file goes on with it."""
         with self.database.transaction():
             self._execute(
-                f"INSERT INTO draft ({_DRAFT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO draft ({_DRAFT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(draft.id, draft.ino, draft.sealed, draft.size, draft.floor, draft.extents, draft.data, draft.changed_ns),
-                    *(draft.manifest_id, draft.sha256, draft.complete, draft.error),
+                    *(draft.manifest_id, draft.sha256, draft.complete, draft.error, draft.unsynced, draft.synced),
                 ),
             )
 
-    def save_draft(self, draft: int, size: int, floor: int, extents: bytes, data: bytes | None, changed_ns: int) -> None:
+    def save_draft(
+        self,
+        draft: int,
+        size: int,
+        floor: int,
+        extents: bytes,
+        data: bytes | None,
+        changed_ns: int,
+        unsynced: str | None = None,
+        synced: bytes | None = None,
+    ) -> None:
         with self.database.transaction():
             self._execute(
-                "UPDATE draft SET size = ?, floor = ?, extents = ?, data = ?, changed_ns = ? WHERE id = ?",
-                (size, floor, extents, data, changed_ns, draft),
+                "UPDATE draft SET size = ?, floor = ?, extents = ?, data = ?, changed_ns = ?, unsynced = ?, synced = ? WHERE id = ?",
+                (size, floor, extents, data, changed_ns, unsynced, synced, draft),
             )
+
+    def all_synced(self, draft: int) -> None:
+        """The draft's file is on the disk, as far as its row speaks of it."""
+        with self.database.transaction():
+            self._execute("UPDATE draft SET unsynced = NULL, synced = NULL WHERE id = ?", (draft,))
+
+    def unsynced(self) -> list[int]:
+        """Files with bytes in drafts' files that nobody synced."""
+        return [row[0] for row in self._execute("SELECT DISTINCT ino FROM draft WHERE unsynced IS NOT NULL")]
+
+    def is_unsynced(self, ino: int) -> bool:
+        return self._execute("SELECT 1 FROM draft WHERE unsynced IS NOT NULL AND ino = ?", (ino,)).fetchone() is not None
 
     def set_size(self, ino: int, size: int) -> None:
         """The size as stat shows it. It has no base: the service knows the size of contents, not of drafts."""
@@ -379,5 +413,5 @@ def pack_split(split: Split) -> bytes:
 
 
 def _draft_row(row: tuple[object, ...]) -> DraftRow:
-    id_, ino, sealed, size, floor, extents, data, changed_ns, manifest_id, sha256, complete, error = row
-    return DraftRow(id_, ino, bool(sealed), size, floor, extents, data, changed_ns, manifest_id, sha256, bool(complete), error)  # type: ignore[arg-type]
+    id_, ino, sealed, size, floor, extents, data, changed_ns, manifest_id, sha256, complete, *rest = row
+    return DraftRow(id_, ino, bool(sealed), size, floor, extents, data, changed_ns, manifest_id, sha256, bool(complete), *rest)  # type: ignore[arg-type]

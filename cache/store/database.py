@@ -65,12 +65,13 @@ class Transaction:
     There is one object per connection, because at every operation of the file system a new one would cost more than SQLite.
     """
 
-    __slots__ = ("_depth", "_sql", "_undo")
+    __slots__ = ("_afterwards", "_depth", "_sql", "_undo")
 
     def __init__(self, sql: sqlite3.Connection) -> None:
         self._sql = sql
         self._depth = 0
         self._undo: list[Callable[[], None]] = []
+        self._afterwards: list[Callable[[], None]] = []
 
     @property
     def active(self) -> bool:
@@ -80,6 +81,13 @@ class Transaction:
         """Call `undo` if the transaction under way, of whomever it is, does not happen: what is in memory must not say that it
         did. The latest first."""
         self._undo.append(undo)
+
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Do `work` once the transaction under way is committed, and not if it does not happen; without one, at once."""
+        if self._depth:
+            self._afterwards.append(work)
+        else:
+            work()
 
     def __enter__(self) -> None:
         if self._depth == 0:
@@ -99,6 +107,8 @@ class Transaction:
                     raise DiskFull("the disk that holds the replica is full") from refused
                 raise
             self._undo.clear()
+            while self._afterwards:
+                self._afterwards.pop(0)()
             return
         self._roll_back()
         if isinstance(error, sqlite3.Error) and is_disk_full(error):
@@ -107,6 +117,7 @@ class Transaction:
     def _roll_back(self) -> None:
         if self._sql.in_transaction:  # SQLite itself rolls back after some errors
             self._sql.execute("ROLLBACK")
+        self._afterwards.clear()
         while self._undo:
             self._undo.pop()()
 
@@ -236,6 +247,7 @@ def _create(path: Path) -> None:
     wal = Path(f"{path}-wal")
     if wal.exists():  # of a database that was moved away: it must not be replayed into this one
         wal.rename(f"{wal}.stray")
+        _sync_folder(path.parent)  # nor may it come back beside the new one after a power loss
     Path(f"{path}-shm").unlink(missing_ok=True)
     crash_point("replica.clearing")
     new.rename(path)

@@ -144,10 +144,13 @@ CREATE TABLE draft (
     manifest_id BLOB,                    -- of a sealed draft whose manifest has been computed
     sha256 BLOB,
     complete INTEGER NOT NULL DEFAULT 0, -- 1: the service holds every object of that manifest
-    error TEXT                           -- why the upload does not go on, for `aloft status`
+    error TEXT,                          -- why the upload does not go on, for `aloft status`
+    unsynced TEXT,                       -- bytes in its file were written in the boot with this id, and not synced since; NULL: none
+    synced BLOB                          -- what was synced before those (cache.synced.Shown, packed); NULL: nothing
 );
 CREATE INDEX draft_by_ino ON draft (ino);
 CREATE INDEX draft_error ON draft (ino) WHERE error IS NOT NULL;
+CREATE INDEX draft_unsynced ON draft (ino) WHERE unsynced IS NOT NULL;
 CREATE INDEX draft_complete ON draft (ino) WHERE complete = 1;
 
 -- Contents' manifests, as far as they were needed here. One that no row speaks of any more is dropped (cache.leftovers).
