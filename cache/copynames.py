@@ -39,6 +39,19 @@ class CopyNames:
             number += 1
 
 
+def name_after_power_loss(name: str, day: str, taken: Callable[[str], bool]) -> str:
+    """The first name that is not `taken` for what was written to the file `name` and not synced before the power failed."""
+    stem, extension = split_extension(name)
+    number = 1
+    while True:
+        count = f", {number}" if number > 1 else ""
+        tail = f" (perhaps incomplete, power loss {day}{count}){extension}"
+        candidate = _cut(stem, MAX_NAME_BYTES - len(tail.encode())) + tail
+        if not taken(candidate):
+            return candidate
+        number += 1
+
+
 def split_extension(name: str) -> tuple[str, str]:
     """`name` in two: what may be cut, and the extension with its dot (`.tar.gz` is one; `.profile` has none)."""
     found = _EXTENSION.search(name)

@@ -4,12 +4,14 @@ A small draft (every byte it holds lies below `SMALL`) is in memory while its fi
 one is a sparse file `drafts/<id>`, whose row exists before it gets a byte. The order is what makes a crash harmless:
 
     spill     row → bytes into the file → (they were synced before? sync the file) → row without the bytes
-    save      bytes in the file → row that knows them
-    truncate  row → (they were synced before? sync the row) → file cut (it may stay longer than the row says: what the
-              extents do not hold is never read)
-    discard   row gone → file unlinked
+    save      bytes in the file → row that knows them, and says which of them were not synced
+    truncate  row → (they were synced before? sync the row) → file cut, before anything is written there (it may stay longer
+              than the row says: what the extents do not hold is never read)
+    sync      sync the file (and once its name) → row that says so
+    discard   row gone and synced → file unlinked
 
-While a row has `data`, the file of that id (left by a spill that a crash interrupted) means nothing.
+While a row has `data`, the file of that id (left by a spill that a crash interrupted) means nothing. What a row can be
+believed after power loss is `cache.synced`'s and `cache.unsynced`'s business.
 
 Knows one layer only: what shows through below it, and who may write when, is `cache.files`'s business.
 """
@@ -27,6 +29,7 @@ from cache.disk import disk_errors, sync_folder, write_all
 from cache.errors import CorruptData, DiskFull
 from cache.extents import Extent, Extents, Held
 from cache.store.content import ContentStore, DraftRow
+from cache.synced import Shown, this_boot
 from remote.crashpoints import crash_point
 
 SMALL = 64 * 1024
@@ -47,9 +50,11 @@ _ROOM_STEP = 8 * 2**20
 class DraftFolder:
     """Where the large drafts are, and the threads that write them. One for the whole client."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, boot: str | None = None) -> None:
+        """`boot`: the id of this run of the machine, where a test decides it."""
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
+        self.boot = boot or this_boot()
         self.writers = trio.CapacityLimiter(_WRITERS)
         self._room = 0
 
@@ -102,7 +107,13 @@ class Draft:
         self._maybe_durable = False
         """Its row may have been synced while it held the bytes."""
         self._name_synced = False
+        self._unsynced = False
+        """Bytes were written to the file since it was synced last."""
+        self._synced: Shown | None = None
+        """While that is so: what it showed before them, all of it synced. None: nothing was."""
         self._untrimmed = False
+        self._frees_synced = False
+        """What is to be trimmed was synced: a row that has it may come back until this one is durable."""
 
     @classmethod
     def load(cls, folder: DraftFolder, row: DraftRow) -> Draft:
@@ -114,6 +125,9 @@ class Draft:
         draft.unsaved = False
         draft._data = None if row.data is None else bytearray(row.data)
         draft._maybe_durable = True
+        draft._unsynced = row.unsynced is not None
+        draft._synced = None if row.synced is None else Shown.unpack(row.synced)
+        draft._name_synced = row.data is None and (draft._synced is not None or not draft._unsynced)
         return draft
 
     # --------------------------------------------------------------------------------------------------------- content
@@ -153,6 +167,10 @@ class Draft:
         """Cut to `size`, or grow with zeros. The file is cut later, by `trim`: the row has to know first."""
         if size < self.size:
             self._untrimmed = self._untrimmed or self.extents.data_end > size
+            synced = self._all_synced()
+            self._frees_synced |= synced is not None and synced.extents.data_end > size
+            if self._synced is not None:
+                self._synced = self._synced.cut(size)
             self.extents.cut(size)
             self.floor = min(self.floor, size)
             if self._data is not None:
@@ -164,20 +182,24 @@ class Draft:
         """What makes the draft again what it is now, unless bytes were written to it meanwhile."""
         size, floor, extents, untrimmed = self.size, self.floor, self.extents.copy(), self._untrimmed
         data = None if self._data is None else bytearray(self._data)
+        synced, frees_synced = self._synced, self._frees_synced
 
         def restore() -> None:
             self.size, self.floor, self.extents, self._untrimmed, self._data = size, floor, extents, untrimmed, data
+            self._synced, self._frees_synced = synced, frees_synced
 
         return restore
 
     async def trim(self, store: ContentStore) -> None:
-        """Give back what a truncation freed. Only after `save`.
+        """Give back what a truncation freed. Only after `save`, and before anything is written there.
 
-        Power loss must not bring a row back that says more than the file has, if that was synced once.
+        Power loss must not bring a row back that says more than the file has, or has something else in its place, if that
+        was synced once.
         """
         if self._untrimmed and self._data is None and not self.sealed:
             self._untrimmed, end = False, self.extents.data_end
-            if self._maybe_durable:
+            frees_synced, self._frees_synced = self._frees_synced, False
+            if frees_synced:
                 await self._thread(store.database.make_durable)
             await self._thread(os.ftruncate, self._open(), end)
             crash_point("truncate.cut")
@@ -191,9 +213,9 @@ class Draft:
         with store.database.transaction():
             store.database.transaction().if_rolled_back(partial(self._not_saved, self.id))
             if self.id is None:
-                self.id = store.add_draft(self.ino, self.size, self.floor, packed, data, now_ns)
+                self.id = store.add_draft(self.ino, self.size, self.floor, packed, data, now_ns, *self._doubts())
             else:
-                store.save_draft(self.id, self.size, self.floor, packed, data, now_ns)
+                store.save_draft(self.id, self.size, self.floor, packed, data, now_ns, *self._doubts())
             self.unsaved = False
             crash_point("draft.saving")
 
@@ -209,7 +231,7 @@ class Draft:
             data = None if self._data is None else bytes(self._data)
             packed = self.extents.pack()
             row = (self.id, ino, self.sealed, self.size, self.floor, packed, data, now_ns, None, None, False, None)
-            store.restore_draft(DraftRow(*row))
+            store.restore_draft(DraftRow(*row, *self._doubts()))
             self.unsaved = False
 
     @property
@@ -223,11 +245,19 @@ class Draft:
         if self._data is None:
             self._open()
 
-    async def sync(self) -> None:
-        """The bytes survive power loss, if the row does."""
-        if self._data is None:
+    async def sync(self, store: ContentStore) -> None:
+        """The bytes survive power loss, if the row does, which says so (where it is `unsaved`, with the next `save`)."""
+        if self._data is None and self._unsynced:
             await self._sync_file(self._open())
+            if self.id is not None and not self.unsaved:
+                store.all_synced(self.id)
+            self._unsynced, self._synced = False, None
         self._maybe_durable = True
+
+    @property
+    def is_unsynced(self) -> bool:
+        """Bytes in its file would not survive power loss."""
+        return self._unsynced
 
     def close(self) -> None:
         """Nobody reads or writes it any more, for now. While a thread still does, its file stays open until that ends."""
@@ -252,7 +282,7 @@ class Draft:
         self.floor = min(self.floor, below.floor)
         self.extents.cut(self.size)  # it may have been truncated meanwhile
         self.unsaved = True
-        await self.sync()
+        await self.sync(store)
 
     def bytes_to_take(self, below: Draft) -> int:
         """How much `take_from_below` would copy."""
@@ -288,6 +318,10 @@ class Draft:
         self._folder.take_room(len(data))
         if self._data is not None:
             await self._spill(store)
+        while self._untrimmed and not self.sealed:  # it may be truncated again meanwhile
+            await self.trim(store)
+        if not self._unsynced:
+            self._synced, self._unsynced = self._all_synced(), True
         descriptor = self._open()
         crash_point("draft.writing")
         with disk_errors():
@@ -316,7 +350,20 @@ class Draft:
         crash_point("draft.spilled")
         self._descriptor = descriptor
         self._data = None
+        self._unsynced = not self._maybe_durable
         self.unsaved = True
+
+    def _all_synced(self) -> Shown | None:
+        """What is synced of the file, and would be shown if nothing else were."""
+        if self._data is not None or self._unsynced:
+            return self._synced
+        return Shown(self.size, self.floor, self.extents.copy()) if self._name_synced else None
+
+    def _doubts(self) -> tuple[str | None, bytes | None]:
+        """The columns `unsynced` and `synced`."""
+        if self._data is not None or not self._unsynced:
+            return None, None
+        return self._folder.boot, None if self._synced is None else self._synced.pack()
 
     async def _sync_file(self, descriptor: int) -> None:
         with disk_errors():

@@ -49,6 +49,7 @@ from cache.store.pending import Pending, PendingStore, count_beside
 from cache.store.restart import RestartStore
 from cache.store.tree import TreeStore
 from cache.supervisor import Supervisor
+from cache.synced import this_boot
 from cache.syncpoint import SHOWN, SyncPoint
 from cache.uploading import ContentUploader
 from cache.uploads import Uploads
@@ -91,7 +92,8 @@ class DriveOptions:
 class Drive:
     """See the module. Make it inside trio, `run` it once; `stop` it, or cancel `run`.
 
-    `space`: the account's personal space; `device`: this device's name, for conflicted copies; `rates`: the measured link.
+    `space`: the account's personal space; `device`: this device's name, for conflicted copies; `rates`: the measured link;
+    `boot`: the id of this run of the machine.
     Raises `DatabaseUnusable` if the home cannot be used. `is_held_by_kernel` may be set by who mounts it.
     """
 
@@ -106,8 +108,10 @@ class Drive:
         space: bytes,
         device: str,
         rates: Callable[[], LinkRates] = lambda: LinkRates(None, None, None),
+        boot: str | None = None,
     ) -> None:
         self.options = options
+        self._boot = boot or this_boot()
         self.is_held_by_kernel: Callable[[int], bool] = lambda ino: False
         self._service = service
         self._clock = clock or SystemClock()
@@ -142,7 +146,7 @@ class Drive:
             connection.set_offline(True)
         self._decisions = decisions = _decisions(self._rates, options)
         self._chunks = chunks = Chunks(self._paths.cache, options.cache_size)
-        folder = DraftFolder(self._paths.drafts)
+        folder = DraftFolder(self._paths.drafts, self._boot)
         manifests = Manifests(contents, service, connection)
         self._downloads = Downloads(service, chunks, connection, decisions, random, io_timeout=options.io_timeout)
         forks = Forks(tree, clock, self._randomness, self._copy_names, self._tell, self._changed)
@@ -163,7 +167,7 @@ class Drive:
         self.replica.is_held = self._is_held
         self.replica.is_fetched = self._exchange.pull.first.is_fetched
         self.replica.drop_drafts = files.drop_drafts
-        self._housekeeping = Housekeeping(database, self.replica, Leftovers(contents, files))
+        self._housekeeping = Housekeeping(database, self.replica, Leftovers(contents, files), files)
         self._supervisor = Supervisor(random)
         self._uploads.set_paused(connection.paused)
 
@@ -203,6 +207,7 @@ class Drive:
             self.files.save_open()
         except CacheError as error:
             log.error("what was written to open files could not be saved: %s", error)
+        await self.files.settle_closed()  # so that the next boot has no doubts
         self._stopping.set()
         await self._ended.wait()
 
@@ -222,10 +227,11 @@ class Drive:
 
     def _recover(self) -> Recovered:
         recovery = Recovery(
-            RestartStore(self._database), self._contents, self._tree, self.replica, self._paths.drafts, self._clock
+            *(RestartStore(self._database), self._contents, self._tree, self.replica),
+            *(self._paths.drafts, self._clock, self._boot),
         )
         recovered = recovery.run()
-        if recovered.surfaced or recovered.damaged:
+        if recovered.surfaced or recovered.damaged or recovered.doubtful:
             log.warning("recovered after a crash: %s", recovered)
         return recovered
 
@@ -415,7 +421,7 @@ class Drive:
             failures=self._supervisor.failures(),
             quota=usage.quota,
             used=usage.used,
-            recovered=self._recovered.surfaced if self._recovered is not None else (),
+            recovered=self._recovered.paths if self._recovered is not None else (),
         )
 
     def _breakers(self) -> tuple[Breaker, ...]:

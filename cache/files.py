@@ -17,7 +17,7 @@ from cache.chunks import Chunks
 from cache.clock import Clock
 from cache.downloads import Downloads
 from cache.drafts import Draft, DraftFolder
-from cache.errors import DiskFull, NoEntry, NotAFile
+from cache.errors import CacheError, DiskFull, NoEntry, NotAFile
 from cache.link import LinkDecisions
 from cache.manifests import Manifests
 from cache.openfile import File as File
@@ -162,6 +162,30 @@ class Files:
             file.handles += 1
             self.released(file)
 
+    async def settle_before_replacing(self, ino: int) -> None:
+        """A file is about to take the name of another one: sync what was written to it, so that power loss leaves the one or
+        the other whole, also where nobody asked for an fsync."""
+        if ino in self._open or self.store.is_unsynced(ino):
+            await self._settle(ino)
+
+    async def settle_closed(self, *, quiet_seconds: float = 0.0) -> None:
+        """Sync what was written, closed and not synced. Files that are open come later: when they are closed or quiet."""
+        for ino in self.store.unsynced():
+            file = self._open.get(ino)
+            writing = None if file is None or file.handles == file.held_inside else file.writing
+            if writing is None or self.clock.monotonic() - writing.last >= quiet_seconds:
+                try:
+                    await self._settle(ino)
+                except (CacheError, OSError) as error:  # it is said to whoever reads, writes or syncs the file
+                    _log.warning("a draft of inode %d could not be synced: %s", ino, error)
+
+    async def _settle(self, ino: int) -> None:
+        file = self.hold(ino)
+        try:
+            await file.settle()
+        finally:
+            self.unhold(file)
+
     # -------------------------------------------------------------------------------------- after sync's transactions
 
     def acknowledged(self, ino: int, draft_ids: list[int]) -> None:
@@ -244,9 +268,11 @@ class Files:
         result.unwrap()
 
     def _unlink_ids(self, draft_ids: list[int]) -> None:
+        """After the transaction that drops their rows, if it is still under way: `unlink` makes durable what is committed."""
         if draft_ids:
             work = partial(self.folder.unlink, draft_ids, self.store.database.make_durable)
-            trio.lowlevel.start_thread_soon(work, self._log_unlink)
+            start = partial(trio.lowlevel.start_thread_soon, work, self._log_unlink)
+            self.store.database.transaction().afterwards(start)
 
 
 class _NoQueue:

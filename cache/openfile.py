@@ -190,14 +190,22 @@ class File:
     async def fsync(self) -> None:
         """What was written, and the file's name, survive power loss."""
         async with self._exclusive:
-            for draft in self._layers:
-                await draft.sync()
+            for draft in self.layers:
+                await draft.sync(self._files.store)
             crash_point("fsync.bytes-synced")
             self.save()
             crash_point("fsync.row-saved")
             await trio.to_thread.run_sync(self._files.store.database.make_durable)
         crash_point("fsync.durable")
         self.ask_upload()
+
+    async def settle(self) -> None:
+        """Sync the bytes, so that whenever the rows become durable, they are right. Waits for the disk like `fsync`, but not
+        for the rows."""
+        async with self._exclusive:
+            for draft in self.layers:
+                await draft.sync(self._files.store)
+            self.save()
 
     def release(self) -> None:
         """One handle less."""

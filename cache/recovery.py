@@ -4,7 +4,7 @@ Nothing here decides that bytes are superfluous by guessing. A file in `drafts/`
 id tells which. A draft's row exists before its file gets a byte, so an id that this replica has given away belongs to a row
 that a transaction dropped: the content is acknowledged, or its file deleted, and only the unlinking is missing. Any other
 file comes from a row that was lost (power loss before the first fsync; a replica that was moved away because it was damaged,
-or replaced by an older one): it is surfaced in a folder of the tree.
+or replaced by an older one): it is surfaced in a folder of the tree. What rows say that nobody synced is `cache.unsynced`'s.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from cache.store.content import ContentStore
 from cache.store.restart import FileDraft, RestartStore
 from cache.store.schema import ROOT
 from cache.store.tree import TreeStore
+from cache.synced import this_boot
+from cache.unsynced import Doubtful, Unsynced
 from remote.crashpoints import crash_point
 from remote.protocol import Kind
 
@@ -41,13 +43,27 @@ class Recovered:
     """New files that were never closed: they are published as empty, so that at least their names are kept."""
     unlinked: int
     """Files of drafts whose rows a transaction had dropped, or whose bytes are in their rows."""
+    doubtful: tuple[Doubtful, ...] = ()
+    """Files with content that was not synced before the power failed."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that this made, for a person to look at."""
+        return *self.surfaced, *(one.beside for one in self.doubtful if one.beside is not None)
 
 
 class Recovery:
     """Runs before anything else does on a home. Synchronous: it waits for the disk, and nobody waits for it but the mount."""
 
     def __init__(
-        self, rows: RestartStore, contents: ContentStore, tree: TreeStore, replica: Replica, drafts: Path, clock: Clock
+        self,
+        rows: RestartStore,
+        contents: ContentStore,
+        tree: TreeStore,
+        replica: Replica,
+        drafts: Path,
+        clock: Clock,
+        boot: str | None = None,
     ) -> None:
         self._rows = rows
         self._contents = contents
@@ -55,12 +71,17 @@ class Recovery:
         self._replica = replica
         self._drafts = drafts
         self._clock = clock
+        self._boot = boot or this_boot()
 
     def run(self) -> Recovered:
         unlinked = self._unlink_dropped()
         crash_point("recovery.unlinked")
         surfaced = self._surface_strays()
         crash_point("recovery.surfaced")
+        doubtful = Unsynced(self._rows, self._contents, self._tree, self._replica, self._drafts, self._clock, self._boot).run()
+        if doubtful:
+            unlinked += self._unlink_dropped()
+        crash_point("recovery.settled")
         published = self._publish_never_closed()
         crash_point("recovery.published")
         damaged = self._mark_damaged()
@@ -69,7 +90,7 @@ class Recovery:
         while after is not None:
             after = self._replica.sweep(after)
         crash_point("recovery.finished")
-        return Recovered(tuple(surfaced), tuple(damaged), published, unlinked)
+        return Recovered(tuple(surfaced), tuple(damaged), published, unlinked, tuple(doubtful))
 
     def _unlink_dropped(self) -> int:
         last, known, in_rows = self._rows.last_draft_id(), self._contents.draft_ids(), self._rows.drafts_in_rows()
@@ -78,6 +99,8 @@ class Recovery:
             for path in sorted(self._drafts.iterdir())
             if (id_ := draft_id(path)) is not None and id_ <= last and (id_ not in known or id_ in in_rows)
         ]
+        if dropped:  # power loss must not bring a row back whose file is gone
+            self._contents.database.make_durable()
         for path in dropped:
             crash_point("recovery.unlinking")
             path.unlink()
@@ -107,7 +130,7 @@ class Recovery:
         folder = self._folder()
         name = _free_name(self._tree, folder.ino, f"draft {id_}")
         node = self._replica.create(folder.ino, name, Kind.FILE, mode=0o600, uid=None, gid=None)
-        self._rows.adopt_draft(id_, node.ino, path.stat().st_size, data_of(path).pack(), self._clock.wall_ns())
+        self._rows.adopt_draft(id_, node.ino, path.stat().st_size, data_of(path).pack(), self._clock.wall_ns(), self._boot)
         return f"{self._replica.path_of(folder.ino)}/{name}"
 
     def _folder(self) -> Node:

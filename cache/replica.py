@@ -269,6 +269,12 @@ class Replica:
 
     # ----------------------------------------------------------------------------------------------------------- moves
 
+    def replacing(self, parent: int, name: str, new_parent: int, new_name: str, mode: RenameMode) -> int | None:
+        """The inode that such a `rename` would let take the name of another one."""
+        target = self._tree.child(new_parent, new_name) if mode is RenameMode.REPLACE else None
+        moved = None if target is None else self._tree.child(parent, name)
+        return None if moved == target else moved
+
     def rename(self, parent: int, name: str, new_parent: int, new_name: str, mode: RenameMode) -> int | None:
         """Move a name. Returns the inode that lost its name to the move, if one did."""
         _checked(new_name)

@@ -41,7 +41,8 @@ class Shown:
         """Raises `BadExtents`."""
         if len(packed) < _SIZES.size:
             raise BadExtents("cut short")
-        return cls(*_SIZES.unpack_from(packed), Extents.unpack(packed[_SIZES.size :]))
+        size, floor = _SIZES.unpack_from(packed)
+        return cls(size, floor, Extents.unpack(packed[_SIZES.size :]))
 
 
 @cache

@@ -205,6 +205,9 @@ class Operations(pyfuse3.Operations):
         if mode is None:
             raise FUSEError(errno.EINVAL)
         old, new = self._inodes.ino(parent_inode_old), self._inodes.ino(parent_inode_new)
+        replacing = self._replica.replacing(old, _name(name_old), new, _name(name_new), mode)
+        if replacing is not None:
+            await self._files.settle_before_replacing(replacing)
         self._replica.rename(old, _name(name_old), new, _name(name_new), mode)
 
     # ------------------------------------------------------------------------------------------- attributes

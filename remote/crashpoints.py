@@ -98,6 +98,7 @@ CLIENT_POINTS = {
     "recovery.unlinked": "such files are gone; lost ones are not surfaced",
     "recovery.surfacing": "lost drafts have rows and names again, and are not committed",
     "recovery.surfaced": "they are back in the tree; new files that were never closed are not published",
+    "recovery.settled": "what was not synced before another boot lies beside its files; new files without content have none yet",
     "recovery.published": "those are published; damaged drafts are not marked",
     "recovery.marked": "those are marked; superfluous rows are not swept",
     "recovery.finished": "recovery is through; nothing runs yet",

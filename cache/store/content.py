@@ -106,7 +106,8 @@ class ContentStore:
     ) -> int:
         with self.database.transaction():
             made = self._execute(
-                "INSERT INTO draft (ino, size, floor, extents, data, changed_ns, unsynced, synced) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO draft (ino, size, floor, extents, data, changed_ns, unsynced, synced) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (ino, size, floor, extents, data, changed_ns, unsynced, synced),
             ).lastrowid
         assert made is not None
@@ -136,7 +137,8 @@ class ContentStore:
     ) -> None:
         with self.database.transaction():
             self._execute(
-                "UPDATE draft SET size = ?, floor = ?, extents = ?, data = ?, changed_ns = ?, unsynced = ?, synced = ? WHERE id = ?",
+                "UPDATE draft SET size = ?, floor = ?, extents = ?, data = ?, changed_ns = ?, unsynced = ?, synced = ? "
+                "WHERE id = ?",
                 (size, floor, extents, data, changed_ns, unsynced, synced, draft),
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache.store.database import Database
+from cache.synced import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,36 @@ class RestartStore:
     def drafts_in_files(self) -> list[FileDraft]:
         return [FileDraft(*row) for row in self._execute("SELECT id, ino, extents FROM draft WHERE data IS NULL")]
 
-    def adopt_draft(self, draft: int, ino: int, size: int, extents: bytes, changed_ns: int) -> None:
-        """Give a file in `drafts/` its row back, under the id that is its name."""
+    def adopt_draft(self, draft: int, ino: int, size: int, extents: bytes, changed_ns: int, boot: str) -> None:
+        """Give a file in `drafts/` its row back, under the id that is its name. Nobody knows whether it was synced."""
         with self.database.transaction():
             self._execute(
-                "INSERT INTO draft (id, ino, size, floor, extents, changed_ns) VALUES (?, ?, ?, 0, ?, ?)",
-                (draft, ino, size, extents, changed_ns),
+                "INSERT INTO draft (id, ino, size, floor, extents, changed_ns, unsynced) VALUES (?, ?, ?, 0, ?, ?, ?)",
+                (draft, ino, size, extents, changed_ns, boot),
             )
             self._execute("UPDATE inode SET size = ? WHERE ino = ?", (size, ino))
+
+    def unsynced_before(self, boot: str) -> list[int]:
+        """Files with drafts that hold bytes which another boot wrote and never synced."""
+        return [row[0] for row in self._execute("SELECT DISTINCT ino FROM draft WHERE unsynced <> ? ORDER BY ino", (boot,))]
+
+    def go_back(self, draft: int, shown: Shown) -> None:
+        """A draft shows this now, and all of it can be believed. What the service was told of it means nothing any more."""
+        with self.database.transaction():
+            self._execute(
+                "UPDATE draft SET size = ?, floor = ?, extents = ?, unsynced = NULL, synced = NULL, complete = 0, "
+                "manifest_id = NULL, sha256 = NULL WHERE id = ?",
+                (shown.size, shown.floor, shown.extents.pack(), draft),
+            )
+
+    def set_shown_size(self, ino: int) -> None:
+        """The size of a file follows its topmost draft, or the content where there is none."""
+        with self.database.transaction():
+            self._execute(
+                "UPDATE inode SET size = "
+                "coalesce((SELECT size FROM draft WHERE ino = ?1 ORDER BY id DESC LIMIT 1), manifest_size) WHERE ino = ?1",
+                (ino,),
+            )
 
     def never_closed(self) -> list[int]:
         """New files with a name, but without content and without a draft."""

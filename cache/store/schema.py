@@ -12,7 +12,7 @@ always named.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ROOT = 1
 
 TABLES = """
@@ -145,7 +145,7 @@ CREATE TABLE draft (
     sha256 BLOB,
     complete INTEGER NOT NULL DEFAULT 0, -- 1: the service holds every object of that manifest
     error TEXT,                          -- why the upload does not go on, for `aloft status`
-    unsynced TEXT,                       -- bytes in its file were written in the boot with this id, and not synced since; NULL: none
+    unsynced TEXT,                       -- id of the boot that wrote bytes into its file which are not synced; NULL: all are
     synced BLOB                          -- what was synced before those (cache.synced.Shown, packed); NULL: nothing
 );
 CREATE INDEX draft_by_ino ON draft (ino);

@@ -16,7 +16,7 @@ async def test_the_wal_is_emptied_when_it_has_grown(tmp_path: Path) -> None:
     contents = Contents(tmp_path / "home", MemoryService())
     database = contents.database
     replica = Replica(database, contents.tree, SystemClock(), SystemRandomness())
-    housekeeping = Housekeeping(database, replica, Leftovers(contents.store, contents.files))
+    housekeeping = Housekeeping(database, replica, Leftovers(contents.store, contents.files), contents.files)
     largest = 0
     for number in range(60):
         database.set_meta(f"large {number % 5}", "x" * 500_000)
