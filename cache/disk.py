@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import DiskFull, FileTooLarge
@@ -34,6 +34,17 @@ def disk_errors() -> Iterator[None]:
         if error.errno == errno.EFBIG:
             raise FileTooLarge("the disk that holds the drafts cannot hold a file of this size") from error
         raise
+
+
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """`path`, private, and what is missing above it, with names that survive power loss."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_folder(path.parent, 0o777)
+    path.mkdir(mode, exist_ok=True)
+    with suppress(PermissionError):  # a folder that we may write and not read can only be left to the kernel
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

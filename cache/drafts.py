@@ -25,7 +25,7 @@ from pathlib import Path
 
 import trio
 
-from cache.disk import disk_errors, sync_folder, write_all
+from cache.disk import disk_errors, make_folder, sync_folder, write_all
 from cache.errors import CorruptData, DiskFull
 from cache.extents import Extent, Extents, Held
 from cache.store.content import ContentStore, DraftRow
@@ -52,7 +52,7 @@ class DraftFolder:
 
     def __init__(self, path: Path, boot: str | None = None) -> None:
         """`boot`: the id of this run of the machine, where a test decides it."""
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path)
         self.path = path
         self.boot = boot or this_boot()
         self.writers = trio.CapacityLimiter(_WRITERS)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import platformdirs
 
+from cache.disk import make_folder, sync_folder
 from cache.home import HomePaths
 from remote.crashpoints import crash_point
 
@@ -108,6 +109,7 @@ class Home:
             return self._read_installation()
         finally:
             temporary.unlink(missing_ok=True)
+        sync_folder(self.path)
         return self._read_installation()
 
     def _read_installation(self) -> bytes:
@@ -174,13 +176,13 @@ def open_home(path: Path | None = None) -> Home:
     """The home at `path` (default: `home_path()`), made if it is not there; `HomeError` if it is not safe to use."""
     path = path if path is not None else home_path()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path)
         real = _owned_folder(path, follow=True)
         _refuse_open_parent(real.parent)
         home = Home(real)
         parts = home.parts()
         for folder in (home.run, parts.drafts, parts.cache):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(folder)
             _owned_folder(folder, follow=False)
     except OSError as error:
         raise HomeError(f"cannot use the home {path}: {error.strerror}; set {ENVIRONMENT} to choose another one") from error

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,7 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path)
             path.chmod(0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -87,6 +88,15 @@ def write_private(file: Path, content: bytes) -> None:
     crash_point("service.start.key-written")
     temporary.replace(file)
     sync_folder(file.parent)
+
+
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """`path`, private, and what is missing above it; their names are durable, also where a process died while it made them."""
+    if not path.parent.is_dir():
+        make_folder(path.parent, 0o777)
+    path.mkdir(mode, exist_ok=True)
+    with suppress(PermissionError):  # a folder that we may write and not read can only be left to the kernel
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

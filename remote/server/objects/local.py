@@ -12,13 +12,13 @@ import hashlib
 import os
 import re
 import struct
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from remote.crashpoints import crash_point
 from remote.protocol import Link
-from remote.server.folder import Key, sync_folder
+from remote.server.folder import Key, make_folder
+from remote.server.objects.names import DurableNames
 from remote.server.objects.signing import Grant, sign, verify
 from remote.server.objects.store import NoSuchObject, Stored, StoreUnavailable
 
@@ -26,8 +26,6 @@ PREFIX = "/objects/"
 _KEY = re.compile(r"([0-9a-f]{32})/(([0-9a-f]{3})[0-9a-f]{61}\.[0-9]{1,18})")
 _TRAILER = struct.Struct("<8sQ32s")
 _MAGIC = b"ALOFTOB1"
-_making_folders = threading.Lock()
-"""So that nobody takes a folder for durable that another thread has made and not yet synced."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
@@ -44,7 +42,9 @@ class LocalStore:
         self._key = key
         self._clock = clock
         self._random = random
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._names = DurableNames()
+        make_folder(folder)
+        make_folder(self._incoming)
         for left_over in self._incoming.iterdir():
             crash_point("service.start.clearing")
             left_over.unlink()
@@ -59,6 +59,7 @@ class LocalStore:
         return Link(id=object_id, method="GET", url=self._url(base, Grant("GET", key, self._expiry(expires_in))))
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        """What is found stays there through a power loss, also where another PUT of it is not finished yet."""
         found: dict[str, Stored] = {}
         for key in keys:
             try:
@@ -66,6 +67,8 @@ class LocalStore:
                     found[key] = stored.what
             except NoSuchObject:
                 continue
+        for folder in {self._file(key).parent for key in found}:
+            self._settle(folder)
         return found
 
     # --------------------------------------------------------------------------------------------- the data plane
@@ -78,7 +81,8 @@ class LocalStore:
         """Begin to receive the object of a PUT. `StoreUnavailable`."""
         if grant.length is None or grant.sha256 is None:
             raise ValueError("not the grant of a PUT")
-        return IncomingObject(self._incoming / self._random(16).hex(), self._file(grant.key), grant.length, grant.sha256)
+        temporary, file = self._incoming / self._random(16).hex(), self._file(grant.key)
+        return IncomingObject(temporary, file, grant.length, grant.sha256, self._names)
 
     def open(self, key: str) -> OpenObject:
         """`NoSuchObject`, `StoreUnavailable`."""
@@ -96,6 +100,12 @@ class LocalStore:
         owner, name, shard = match.groups()
         return self._folder / owner / shard / name
 
+    def _settle(self, folder: Path) -> None:
+        try:
+            self._names.settle(folder)
+        except OSError as error:
+            raise _unavailable(error) from error
+
     def _url(self, base: str, grant: Grant) -> str:
         return f"{base}{PREFIX}{grant.key}?{sign(grant, self._key.kid, self._key.secret)}"
 
@@ -106,11 +116,12 @@ class LocalStore:
 class IncomingObject:
     """One PUT: `write` the pieces, then `finish` or `discard`. Blocking."""
 
-    def __init__(self, temporary: Path, file: Path, length: int, sha256: bytes) -> None:
+    def __init__(self, temporary: Path, file: Path, length: int, sha256: bytes, names: DurableNames) -> None:
         self._temporary = temporary
         self._file = file
         self._length = length
         self._sha256 = sha256
+        self._names = names
         self._hash = hashlib.sha256()
         self._received = 0
         try:
@@ -140,10 +151,10 @@ class IncomingObject:
             os.fsync(self._open_descriptor())
             self._close()
             crash_point("service.object.synced")
-            _make_folders(self._file.parent)
-            self._temporary.rename(self._file)
-            crash_point("service.object.renamed")
-            sync_folder(self._file.parent)
+            self._names.make(self._file.parent)
+            with self._names.coming(self._file.parent):
+                self._temporary.rename(self._file)
+                crash_point("service.object.renamed")
             crash_point("service.object.stored")
         except OSError as error:
             raise _unavailable(error) from error
@@ -207,19 +218,6 @@ def _read_trailer(descriptor: int) -> Stored:
         if magic == _MAGIC and length == size - _TRAILER.size:
             return Stored(length, sha256)
     raise NoSuchObject("the file is damaged")
-
-
-def _make_folders(folder: Path) -> None:
-    """Make `folder` (the owner's, then the shard's), each name durable before something is put below it."""
-    with _making_folders:
-        if folder.is_dir():
-            return
-        owner = folder.parent
-        if not owner.is_dir():
-            owner.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(owner.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(owner)
 
 
 def _unavailable(error: OSError) -> StoreUnavailable:
