@@ -11,9 +11,11 @@ from typing import Any, Protocol
 from cache.clock import Clock
 from cache.model import Connection as State
 from cache.signal import Signal
-from remote.api import NotAuthenticated, RemoteError, Unreachable
+from remote.api import NotAuthenticated, RemoteError, StoreUnavailable, Unreachable
 
 _OFFLINE, _PAUSED, _STOPPED = "offline", "paused", "stopped because"
+DOUBTED_AFTER = 5.0
+"""Seconds since the service answered last, after which a failing object store is a reason to ask whether it is there."""
 
 
 class Values(Protocol):
@@ -33,6 +35,8 @@ class Connection:
         self._offline = bool(values.meta(_OFFLINE, False))
         self._paused = bool(values.meta(_PAUSED, False))
         self._stopped: str | None = values.meta(_STOPPED)
+        self._doubted = False
+        self._answered_at = -DOUBTED_AFTER
         self._changed = Signal()
         self.last_error: str | None = None
         """What the last failure said, until something works again."""
@@ -87,9 +91,14 @@ class Connection:
         """Until contents and commits may be sent."""
         await self._changed.wait_for(lambda: self.may_push)
 
+    @property
+    def is_doubted(self) -> bool:
+        """The object store fails, which says nothing of the service: but if the network is gone, so is that."""
+        return self._doubted
+
     async def wait_doubted(self) -> None:
         """Until somebody's request failed, or the person or a guard forbids the exchange: a long poll is worth breaking off."""
-        await self._changed.wait_for(lambda: self._reached is False or not self.may_sync)
+        await self._changed.wait_for(lambda: self._reached is False or self._doubted or not self.may_sync)
 
     async def wait_change(self) -> None:
         """Until the state is another."""
@@ -97,6 +106,8 @@ class Connection:
 
     def went_well(self) -> None:
         self.last_contact_ns = self._clock.wall_ns()
+        self._answered_at = self._clock.monotonic()
+        self._doubted = False
         self.last_error = None
         if self._reached is not True or self._logged_out:
             self._reached = True
@@ -114,6 +125,10 @@ class Connection:
             if self._reached is not False:
                 self._reached = False
                 self._changed.notify()
+        elif isinstance(error, StoreUnavailable):
+            if not self._doubted and self._clock.monotonic() - self._answered_at > DOUBTED_AFTER:
+                self._doubted = True
+                self._changed.notify()
         else:
             self.last_contact_ns = self._clock.wall_ns()
 
@@ -121,6 +136,10 @@ class Connection:
         """There are new tokens: try again."""
         self._logged_out = False
         self._reached = None
+        self._changed.notify()
+
+    def try_now(self) -> None:
+        """A person waits: what failed is tried again without waiting for its time."""
         self._changed.notify()
 
     def set_offline(self, offline: bool) -> None:

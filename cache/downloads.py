@@ -21,7 +21,7 @@ from cache.encoding import decode
 from cache.errors import CorruptData, Offline, TimedOut, Unavailable
 from cache.link import LinkDecisions, Reachability
 from cache.turns import Place, Turns
-from remote.api import Corrupt, Permanent, Service, Transient
+from remote.api import Corrupt, LinkExpired, Permanent, Service, Transient
 from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef, Encoding
 from remote.protocol import MAX_OBJECTS_PER_PLAN, Link
@@ -33,6 +33,8 @@ LINK_MARGIN = 30.0
 GATHER = 0.005
 """Seconds at most that a request for links waits for others to join it."""
 ATTEMPTS = 6
+LONGEST_WAIT = 5.0
+"""Seconds between two attempts; a store that asks for more patience (`Retry-After`) is not asked again for this reader."""
 DECODE_INLINE_MAX = 16 * 1024
 _DECODERS = 2
 
@@ -109,13 +111,10 @@ class Downloads:
 
     async def get(self, wanted: Wanted, until: float | None = None) -> OpenChunk:
         """The verified plain bytes of the object, from here or from the service. `until` (trio's time): when to give up
-        waiting for the service; the I/O budget if it is not said. The transfer goes on without its reader."""
-        chunk = await self._chunks.open(wanted.ref.object_id, wanted.ref.plain_length)
-        if chunk is not None:
-            return chunk
-        fetch = self._fetch(wanted, Priority.READ)
+        waiting for either; the I/O budget if it is not said. The transfer goes on without its reader."""
         with trio.move_on_at(trio.current_time() + self.io_timeout if until is None else until):
-            return await self._wait(fetch)
+            chunk = await self._chunks.open(wanted.ref.object_id, wanted.ref.plain_length)
+            return chunk if chunk is not None else await self._wait(self._fetch(wanted, Priority.READ))
         raise TimedOut("the service did not send the data in time")
 
     def fetch_ahead(self, wanted: Iterable[Wanted]) -> None:
@@ -201,7 +200,7 @@ class Downloads:
                 refused += 1
                 if refused > 1:
                     raise CorruptData(str(error)) from error
-            except Permanent as error:  # the link may have expired, or been drawn before a right was given
+            except (Permanent, LinkExpired) as error:  # perhaps the link is too old, or was drawn before a right was given
                 self._links.forget(fetch.wanted.ref.object_id)
                 refused += 1
                 if refused > 1:
@@ -210,9 +209,11 @@ class Downloads:
                 self._reachability.failed(error)
                 if not self._reachability.online:
                     raise Offline(str(error)) from error
-                if attempt >= ATTEMPTS or (fetch.waiters == 0 and attempt > 1):
+                delay = backoff.next(error.retry_after)
+                # Whoever reads meanwhile would wait for this too: better an error now, and another attempt at the next read.
+                if delay > LONGEST_WAIT or attempt >= ATTEMPTS or (fetch.waiters == 0 and attempt > 1):
                     raise Unavailable(str(error)) from error
-                await trio.sleep(backoff.next(error.retry_after))
+                await trio.sleep(delay)
             else:
                 self._reachability.went_well()
                 return plain

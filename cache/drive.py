@@ -64,9 +64,15 @@ ACCOUNT_PERIOD = 300.0
 ACCOUNT_RETRY = 15.0
 CACHE_PERIOD = 2.0
 SYNC_PERIOD = 0.05
+SYNC_PATIENCE = 10.0
+"""Seconds for which `sync` waits for the next attempt of what fails again and again."""
 COUNT_PERIOD = 1.0
 COUNTED = 2000
 """Rows that the status counts itself, in about two milliseconds."""
+
+
+SENDING = ("uploads", "push")
+"""The parts that bring to the service what is written here."""
 
 
 class WrongAccount(DatabaseUnusable):
@@ -203,6 +209,8 @@ class Drive:
 
     async def stop(self) -> None:
         """End `run`, after what open files hold was saved. Does not wait for the network."""
+        if self._ended.is_set():
+            return
         try:
             self.files.save_open()
         except CacheError as error:
@@ -322,8 +330,13 @@ class Drive:
         deadline = trio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
         self._uploads.skip_quiet()
         self._exchange.push.wake()
+        self.connection.try_now()
+        patience = _Patience(trio.current_time())
         while not await point.reached():
             reason = self._why_not()
+            trouble = self._trying_again()
+            if patience.is_over(trio.current_time(), self._progress(), failing=bool(trouble)):
+                reason = reason or trouble[0]
             if reason is not None and timeout_seconds is None:
                 return await self._not_synced(point, reason)
             if trio.current_time() >= deadline:
@@ -347,6 +360,15 @@ class Drive:
         if self._exchange.deletions.tripped():
             return "many files would be deleted (aloft confirm-deletes, or aloft undo-deletes)"
         return "some files have errors" if self._pending.has_errors() else None
+
+    def _trying_again(self) -> tuple[str, ...]:
+        """What fails, and waits for its next attempt: contents, commits, or a part of the drive."""
+        found = [self._uploads.trouble, self._exchange.push.status.error]
+        found += [f"{one.task}: {one.error}" for one in self._supervisor.failures() if one.task in SENDING and one.in_seconds > 0]
+        return tuple(text for text in found if text is not None)
+
+    def _progress(self) -> tuple[int, int]:
+        return self._sender.counters.objects, self._exchange.push.status.commits
 
     async def _not_synced(self, point: SyncPoint, reason: str) -> SyncReport:
         waiting = await point.waiting()
@@ -418,6 +440,7 @@ class Drive:
             pins=self._pins.progress,
             breakers=self._breakers(),
             problems=self._exchange.push.status.problems,
+            trying_again=self._trying_again(),
             failures=self._supervisor.failures(),
             quota=usage.quota,
             used=usage.used,
@@ -429,7 +452,10 @@ class Drive:
 
     def _queue(self) -> Queue:
         pending = self._counted if self._counted is not None and self._pending.is_long(COUNTED) else self._pending.counts()
-        shown = [Queued(self.replica.path_of(file.ino) or "", file.size, file.error) for file in self._pending.files(SHOWN)]
+        shown = [
+            Queued(self.replica.path_of(file.ino) or "", file.size, file.error or self._uploads.why_not(file.ino))
+            for file in self._pending.files(SHOWN)
+        ]
         return Queue(pending.files, pending.bytes, pending.changes, tuple(shown))
 
     def _speeds(self) -> Speeds:
@@ -448,6 +474,19 @@ class Drive:
             commits=self._exchange.push.status.commits,
             conflicts=self._exchange.merger.conflicts,
         )
+
+
+class _Patience:
+    """Of `sync` with what fails again and again: it waits for some more attempts, but not for ever."""
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._progress = (0, 0)
+
+    def is_over(self, now: float, progress: tuple[int, int], *, failing: bool) -> bool:
+        if progress != self._progress:
+            self._progress, self._since = progress, now
+        return failing and now - self._since > SYNC_PATIENCE
 
 
 def _decisions(rates: Callable[[], LinkRates], options: DriveOptions) -> LinkDecisions:

@@ -112,7 +112,7 @@ class Pull:
 
     async def _ask(self) -> ChangesPage | None:
         """The next page; None if something happened that makes waiting for it pointless."""
-        online = self._connection.state is State.ONLINE
+        online = self._connection.state is State.ONLINE and not self._connection.is_doubted
         cursor = self._store.cursor()
         self._acknowledged = {space.number: space.acknowledged for space in self._store.spaces()}
         page: ChangesPage | None = None

@@ -134,8 +134,8 @@ class Push:
                 self._connection.failed(error)
                 with trio.move_on_after(self._backoff.next(getattr(error, "retry_after", None))):
                     await self._connection.wait_change()
+                self._error = None
                 continue
-            self._error = None
             self._backoff.reset()
             if not worked:
                 await self._wait_for_work()

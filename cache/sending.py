@@ -14,7 +14,7 @@ import trio
 from cache.encoding import EncodedObject
 from cache.link import LinkDecisions, Reachability
 from cache.turns import Turns
-from remote.api import Permanent, QuotaExceeded, RemoteError, Service
+from remote.api import LinkExpired, Permanent, QuotaExceeded, RemoteError, Service
 from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef
 from remote.protocol import MAX_OBJECTS_PER_PLAN, Link, ObjectToUpload
@@ -24,6 +24,8 @@ IN_FLIGHT_MAX = 96 * 2**20
 """Plain bytes that are being cut, encoded or sent, of all files together."""
 LINK_MARGIN = 30.0
 PUT_ATTEMPTS = 4
+LONGEST_WAIT = 10.0
+"""Seconds between two attempts that hold a turn and memory; who is asked for more patience waits in the queue."""
 
 
 @dataclass(slots=True)
@@ -112,6 +114,7 @@ class Sender:
             lambda: self._service.plan_uploads(space, wanted),
             policy=Backoff(base=0.2, cap=5.0, random=self._random),
             attempts=2,
+            longest_wait=LONGEST_WAIT,
         )
         crash_point("plan.answered")
         self.counters.plans += 1
@@ -124,6 +127,7 @@ class Sender:
                 lambda: self._attempt(space, encoded, link, valid_until),
                 policy=Backoff(base=0.2, cap=5.0, random=self._random),
                 attempts=PUT_ATTEMPTS,
+                longest_wait=LONGEST_WAIT,
             )
         self._reachability.went_well()
 
@@ -134,7 +138,7 @@ class Sender:
                 await self._put_counted(encoded, link)
             except QuotaExceeded:
                 raise
-            except Permanent:
+            except (Permanent, LinkExpired):
                 pass
             else:
                 return

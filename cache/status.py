@@ -106,6 +106,8 @@ class DriveStatus:
     failures: tuple[TaskFailure, ...]
     problems: tuple[str, ...]
     """Changes that the service refuses."""
+    trying_again: tuple[str, ...]
+    """Why contents or changes that wait could not be sent the last time."""
     quota: int
     used: int
     recovered: tuple[str, ...]

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 import trio
 
+from cache.errors import DiskFull
 from cache.status import TaskFailure
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+PAUSE_ON_FULL_DISK = 5.0
+"""What fails for want of room is tried often: it costs little, and nobody tells when there is room again."""
 FORGIVEN_AFTER = 300.0
 """Seconds without a failure after which the pauses begin anew."""
 
@@ -41,11 +44,16 @@ class Supervisor:
             try:
                 await work()
             except Exception as error:  # whatever a part raises, the others go on
-                log.exception("%s failed", name)
+                first = _first_cause(error)
+                if isinstance(first, DiskFull):
+                    log.warning("%s cannot go on: %s", name, first)
+                    pause = min(pause, PAUSE_ON_FULL_DISK)
+                else:
+                    log.exception("%s failed", name)
                 if trio.current_time() - began > FORGIVEN_AFTER:
                     pause = FIRST_PAUSE
                 wait = pause * (0.5 + self._random())
-                self._troubles[name] = _Trouble(_text(error), trio.current_time() + wait, running=False)
+                self._troubles[name] = _Trouble(_text(first), trio.current_time() + wait, running=False)
             else:
                 self._troubles.pop(name, None)
                 return
@@ -63,8 +71,13 @@ class Supervisor:
         )
 
 
-def _text(error: BaseException) -> str:
-    """The first cause, in one line."""
+def _first_cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, DiskFull):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

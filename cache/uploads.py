@@ -123,6 +123,8 @@ class Uploads:
         self._batching = False
         self._wake = trio.Event()
         self._asleep_until = 0.0
+        self._failed: dict[int, str] = {}
+        """Of the files that failed and wait to be tried again: why."""
 
     # ----------------------------------------------------------------------------------------------- what others tell
 
@@ -169,7 +171,21 @@ class Uploads:
 
     def queue(self) -> list[QueuedUpload]:
         """Files whose content is not yet on the service, as far as they are saved."""
-        return [QueuedUpload(row.ino, row.size, row.ino in self._active, row.error) for row in self._store.waiting()]
+        return [
+            QueuedUpload(row.ino, row.size, row.ino in self._active, row.error or self._failed.get(row.ino))
+            for row in self._store.waiting()
+        ]
+
+    def why_not(self, ino: int) -> str | None:
+        """Why the last attempt to upload a file failed, if it is tried again later."""
+        return self._failed.get(ino)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why uploads fail, if some do and none of those is under way now."""
+        if not self._failed or not self._active.isdisjoint(self._failed):
+            return None
+        return next(reversed(self._failed.values()))
 
     def is_uploading(self, ino: int) -> bool:
         return ino in self._active
@@ -285,6 +301,7 @@ class Uploads:
         row = self._store.content(ino)
         if row is None or row.nlink == 0:
             del self._entries[ino]
+            self._failed.pop(ino, None)
             if file is None and row is not None:
                 self._files.drop_drafts(ino)
             return None
@@ -369,6 +386,7 @@ class Uploads:
 
     def _done(self, ino: int) -> None:
         self._active.discard(ino)
+        self._failed.pop(ino, None)
         entry = self._entries.pop(ino, None)
         file = self._files.get(ino)
         writing = None if file is None else file.writing
@@ -386,8 +404,12 @@ class Uploads:
         self._active.discard(ino)
         entry = self._entries.get(ino) or self._add(ino, 0.0)
         entry.failed, entry.asked = True, True
+        self._failed.pop(ino, None)  # so that the latest failure is the last
+        self._failed[ino] = _said(error)
         if isinstance(error, RemoteError):
             self._reachability.failed(error)
+        elif not isinstance(error, CacheError | OSError):
+            _log.error("a file could not be uploaded", exc_info=error)
         delay = entry.backoff.next(error.retry_after if isinstance(error, Transient) else None)
         self._schedule(ino, entry, self._clock.monotonic() + delay)
         if not isinstance(error, Transient | Offline):
@@ -411,7 +433,7 @@ class Uploads:
                 finally:
                     self._give_back(file, draft)
                 self.on_complete()
-        except (RemoteError, CacheError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's: the other uploads go on
             self._not_done(ino, error)
         else:
             self._done(ino)
@@ -490,7 +512,7 @@ class Uploads:
     async def _take_into_batch(self, batch: _Batch, ino: int) -> None:
         try:
             taken = await self._take(ino)
-        except (CacheError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - as in `_upload_large`
             self._not_done(ino, error)
             return
         if taken is None:
@@ -501,7 +523,7 @@ class Uploads:
     async def _add_to_batch(self, batch: _Batch, ino: int, file: File, draft: Draft) -> None:
         try:
             content = await read_all(file, draft)
-        except (CacheError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - as in `_upload_large`
             self._give_back(file, draft)
             self._not_done(ino, error)
             return
@@ -514,7 +536,7 @@ class Uploads:
     async def _upload_packed(self, space: int, members: list[_Small]) -> None:
         try:
             finished = await self._send_packed(space, members)
-        except (RemoteError, CacheError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - as in `_upload_large`
             for one in members:
                 self._give_back(one.file, one.draft)
                 self._not_done(one.ino, error)
@@ -560,7 +582,7 @@ class Uploads:
 
     def _finish_some(self, members: list[tuple[_Small, Manifest]]) -> None:
         """The same, in one transaction."""
-        failure: DiskFull | None = None
+        failure: Exception | None = None
         unchanged: list[tuple[int, list[int]]] = []
         try:
             with self._store.database.transaction():
@@ -568,8 +590,8 @@ class Uploads:
                     gone = self._completed(one.ino, one.file, one.draft, Uploaded(manifest, one.sha256))
                     if gone is not None:
                         unchanged.append((one.ino, gone))
-        except DiskFull as full:
-            failure, unchanged = full, []
+        except Exception as error:  # noqa: BLE001 - as in `_upload_large`
+            failure, unchanged = error, []
         crash_point("upload.completed")
         for ino, gone in unchanged:
             self._files.acknowledged(ino, gone)
@@ -600,9 +622,13 @@ class _Batch:
     """By space."""
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, QuotaExceeded):
         return f"no room on the service: {error}"
     if isinstance(error, Unavailable):
         return f"a part of the file cannot be had: {error}"
-    return str(error)
+    if isinstance(error, RemoteError | CacheError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -6,7 +6,9 @@ method is safe to repeat: commits by their number, uploads by their objects' nam
     RemoteError
     ├── Transient                 try again later, with back-off
     │   ├── Unreachable           no answer: refused, timed out, cut off
-    │   └── Overloaded            the service asked for patience (429, 503); `retry_after` seconds if it said
+    │   ├── Overloaded            the service asked for patience (429, 503); `retry_after` seconds if it said
+    │   └── StoreUnavailable      the object store cannot be reached, or asked for patience; says nothing of the service
+    │       └── LinkExpired       it refuses a presigned link: too old (or a clock is wrong); ask for a new one
     └── Permanent                 trying again changes nothing
         ├── NotAuthenticated      log in again
         │   └── DeviceRevoked     this device was removed from the account
@@ -61,6 +63,16 @@ class Overloaded(Transient):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class StoreUnavailable(Transient):
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class LinkExpired(StoreUnavailable):
+    pass
 
 
 class Permanent(RemoteError):

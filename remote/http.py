@@ -17,12 +17,12 @@ import httpx
 import trio
 
 from remote.accounts import Accounts
-from remote.api import Nonsense, NotAuthenticated, Service
+from remote.api import Nonsense, NotAuthenticated, RemoteError, Service
 from remote.calls import Api, Timeouts
 from remote.credentials import CredentialStore
 from remote.endpoint import BadAddress, Endpoint
 from remote.link import Direction, LinkMeter, RateLimit
-from remote.problems import error_from_store, error_from_transport, wrong_bytes
+from remote.problems import error_from_store, store_error_from_transport, wrong_bytes
 from remote.protocol import (
     AccountInfo,
     Answer,
@@ -41,6 +41,7 @@ from remote.protocol import (
     UploadRequest,
     WantedManifest,
 )
+from remote.resolver import OwnThreads
 from remote.tokens import StoredTokens, TokenSource
 from remote.transfer import OBJECT_BODY, OBJECT_LENGTH, OBJECT_SHA256, BodyTransport
 
@@ -87,6 +88,7 @@ class HttpService:
         self.download_limit = download_limit or RateLimit()
         self._tokens = tokens
         timeouts = timeouts or Timeouts()
+        trio.socket.set_custom_hostname_resolver(OwnThreads())
         self._api = Api(endpoint, timeouts=timeouts, transport=transport, answered=self.meter.answered)
         # The long poll has a connection of its own, so that it never takes one away from a call that somebody waits for.
         self._poll = Api(endpoint, timeouts=timeouts, connections=2, transport=transport)
@@ -180,7 +182,7 @@ class HttpService:
             response = await self._exchange(request)
             try:
                 if response.status_code not in (200, 201, 204):
-                    raise error_from_store(response.status_code, response.headers, _host(request))
+                    raise await self._refusal(response, _host(request))
             finally:
                 await response.aclose()
             carried = len(body)
@@ -197,7 +199,7 @@ class HttpService:
             response = await self._exchange(request)
             try:
                 if response.status_code != 200:
-                    raise error_from_store(response.status_code, response.headers, _host(request))
+                    raise await self._refusal(response, _host(request))
                 body, digest = await self._body(response, length, _host(request))
             finally:
                 await response.aclose()
@@ -235,7 +237,15 @@ class HttpService:
         try:
             return await self._objects.handle_async_request(request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise error_from_transport(error, _host(request)) from error
+            raise store_error_from_transport(error, _host(request)) from error
+
+    @staticmethod
+    async def _refusal(response: httpx.Response, host: str) -> RemoteError:
+        try:
+            said = await response.aread()
+        except httpx.HTTPError:
+            said = b""
+        return error_from_store(response.status_code, response.headers, said, host)
 
     async def _body(self, response: httpx.Response, length: int, host: str) -> tuple[bytearray, bytes]:
         """The bytes and their hash, from our own transport or from any other."""
@@ -246,7 +256,7 @@ class HttpService:
             async for piece in response.aiter_raw():  # to the end: generators that are left halfway stay open
                 body += piece[: length + 1 - len(body)]
         except httpx.HTTPError as error:
-            raise error_from_transport(error, host) from error
+            raise store_error_from_transport(error, host) from error
         if len(body) <= HASHED_IN_PLACE_MAX:
             return body, hashlib.sha256(body).digest()
         return body, await trio.to_thread.run_sync(lambda: hashlib.sha256(body).digest())

@@ -5,6 +5,7 @@ Texts name the host, never a path or a query: both may hold what a log must not.
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from remote.api import (
     Corrupt,
     DeviceRevoked,
     Forbidden,
+    LinkExpired,
     Nonsense,
     NotAuthenticated,
     NotThere,
@@ -28,8 +30,8 @@ from remote.api import (
     RemoteError,
     ResetRequired,
     StaleCommit,
+    StoreUnavailable,
     TooManyDevices,
-    Transient,
     Unreachable,
 )
 from remote.protocol import Problem, ProblemType
@@ -37,10 +39,6 @@ from remote.protocol import Problem, ProblemType
 
 class AlreadyExists(Rejected):
     """What was to be created is there already."""
-
-
-class LinkExpired(Transient):
-    """The object store refuses a presigned request: it is too old (or the clock is wrong); ask for a new one."""
 
 
 _BY_TYPE: Mapping[str, type[RemoteError]] = {
@@ -64,6 +62,9 @@ _BY_STATUS: Mapping[int, type[RemoteError]] = {
     507: QuotaExceeded,
 }
 _TRANSIENT_STATUSES = (408, 425, 429)
+_TRANSIENT_STORE_CODES = (b"RequestTimeout", b"SlowDown", b"InternalError", b"ServiceUnavailable", b"OperationAborted")
+_EXPIRED_STORE_CODES = (b"RequestTimeTooSkewed", b"ExpiredToken")
+_STORE_CODE = re.compile(rb"<Code>\s*([A-Za-z]{1,64})\s*</Code>")
 
 
 def error_from_answer(
@@ -87,14 +88,18 @@ def error_from_answer(
     return Nonsense(f"{host} answered with status {status}, which the protocol does not know")
 
 
-def error_from_store(status: int, headers: Mapping[str, str], host: str, *, now: float | None = None) -> RemoteError:
-    """The error that an object store answered a presigned request with. Its body is its own business."""
+def error_from_store(status: int, headers: Mapping[str, str], body: bytes, host: str, *, now: float | None = None) -> RemoteError:
+    """The error that an object store answered a presigned request with. Of its body only S3's error code counts: a 400 may
+    be a body that did not come in time, which is worth another attempt, or a link that is too old."""
+    match = _STORE_CODE.search(body[:4096])
+    code = match.group(1) if match is not None else b""
     if status == 404:
         return NotThere(f"{host} does not hold the object")
-    if status in (401, 403):
-        return LinkExpired(f"{host} refuses the link to the object; perhaps it is too old")
-    if status in _TRANSIENT_STATUSES or status >= 500:
-        return Overloaded(f"{host} answered with status {status}", retry_after(headers, now))
+    if status in (401, 403) or code in _EXPIRED_STORE_CODES:
+        return LinkExpired(f"{host} refuses the link to the object; perhaps it is too old, or a clock is wrong")
+    if status in _TRANSIENT_STATUSES or status >= 500 or code in _TRANSIENT_STORE_CODES:
+        said = f" ({code.decode('ascii')})" if code else ""
+        return StoreUnavailable(f"{host} answered with status {status}{said}", retry_after(headers, now))
     if 300 <= status < 400:
         return Nonsense(f"{host} redirects a link to an object; a client follows no redirect")
     return Rejected(f"{host} refused the object with status {status}")
@@ -117,6 +122,12 @@ def error_from_transport(error: httpx.HTTPError | httpx.InvalidURL | OSError, ho
     return Unreachable(f"the connection to {host} broke: {_reason(error)}")
 
 
+def store_error_from_transport(error: httpx.HTTPError | httpx.InvalidURL | OSError, host: str) -> RemoteError:
+    """The same of an exchange with the object store, which says nothing of the service."""
+    found = error_from_transport(error, host)
+    return StoreUnavailable(str(found)) if isinstance(found, Unreachable) else found
+
+
 def error_from_validation(error: ValidationError, host: str) -> Nonsense:
     """The answer is not what the protocol says. Names the fields, and not what is in them."""
     fields = sorted({".".join(str(part) for part in detail["loc"]) or "(all)" for detail in error.errors(include_input=False)})
@@ -128,17 +139,27 @@ def wrong_bytes(host: str, what: str) -> Corrupt:
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds to wait, from `Retry-After`: a number or an HTTP date (RFC 9110, section 10.2.3). `now`: Unix time."""
+    """Seconds to wait, from `Retry-After`: a number or an HTTP date (RFC 9110, section 10.2.3). `now`: Unix time, unless
+    the answer says what time it is there: a date means the clock of who wrote it."""
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
     if value.isascii() and value.isdigit():
         return float(value)
+    moment = _moment(value)
+    if moment is None:
+        return None
+    there = _moment(headers.get("date", ""))
+    if there is None:
+        there = time.time() if now is None else now
+    return max(0.0, moment - there)
+
+
+def _moment(date: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(value).timestamp()
+        return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
-    return max(0.0, moment - (time.time() if now is None else now))
 
 
 def _problem(headers: Mapping[str, str], body: bytes) -> Problem | None:

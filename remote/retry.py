@@ -53,11 +53,13 @@ async def retried(
     policy: Backoff,
     attempts: int | None = None,
     seconds: float | None = None,
+    longest_wait: float = math.inf,
 ) -> T:
     """`call()`, repeated while it raises `Transient`, at most `attempts` times and for at most `seconds`.
 
-    At least one bound is needed. The last error is raised, early if the next wait would not fit into the time. The time
-    bounds the waiting between attempts; each attempt bounds itself.
+    At least one bound is needed. The last error is raised, early if the next wait would not fit into the time, or would be
+    longer than `longest_wait` because the service asked for it: whoever holds something that others need cannot wait so
+    long. The time bounds the waiting between attempts; each attempt bounds itself.
     """
     if attempts is None and seconds is None:
         raise ValueError("a retry without a bound")
@@ -69,6 +71,6 @@ async def retried(
         except Transient as error:
             made += 1
             delay = policy.next(error.retry_after)
-            if (attempts is not None and made >= attempts) or trio.current_time() + delay > give_up_at:
+            if (attempts is not None and made >= attempts) or delay > longest_wait or trio.current_time() + delay > give_up_at:
                 raise
         await trio.sleep(delay)

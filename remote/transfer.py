@@ -40,6 +40,7 @@ OBJECT_SHA256 = "aloft_object_sha256"
 
 PIECE = 256 * 1024
 """Bytes moved between two looks at the rate limit; about what fits into the processor's cache."""
+CONNECTING_MAX = 32
 _ERROR_BODY_MAX = 64 * 1024
 _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 60.0
@@ -64,6 +65,8 @@ class BodyTransport(httpx.AsyncBaseTransport):
         self._download_limit = download_limit or RateLimit()
         # A limiter of its own: exchanges that wait for the network must not keep hashing out of the default one.
         self._limiter = trio.CapacityLimiter(threads)
+        # Another for connecting: threads that hang in the resolver must not keep open connections from being used.
+        self._connecting = trio.CapacityLimiter(CONNECTING_MAX)
         self._idle: dict[_Origin, list[_Connection]] = {}
         self._closed = False
 
@@ -123,7 +126,7 @@ class BodyTransport(httpx.AsyncBaseTransport):
     async def _connect(self, origin: _Origin, seconds: float) -> _Connection:
         job = _Connecting(partial(self._make, origin, seconds))
         with trio.move_on_after(seconds):  # the resolver has no timeout of its own
-            connection: _Connection = await self._in_thread(job)
+            connection: _Connection = await self._in_thread(job, self._connecting)
             return connection
         raise httpx.ConnectTimeout(f"no connection within {seconds:g} seconds")
 
@@ -134,7 +137,7 @@ class BodyTransport(httpx.AsyncBaseTransport):
         return http.client.HTTPConnection(host, port, timeout=timeout)
 
     async def _exchange(self, origin: _Origin, connection: _Connection, order: _Order) -> httpx.Response:
-        outcome: _Outcome = await self._in_thread(_Exchanging(connection, order))
+        outcome: _Outcome = await self._in_thread(_Exchanging(connection, order), self._limiter)
         if outcome.reusable and not self._closed:
             self._keep(origin, connection)
         else:
@@ -149,9 +152,10 @@ class BodyTransport(httpx.AsyncBaseTransport):
             extensions=extensions,
         )
 
-    async def _in_thread(self, job: _Job) -> Any:
+    @staticmethod
+    async def _in_thread(job: _Job, limiter: trio.CapacityLimiter) -> Any:
         try:
-            return await trio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self._limiter)
+            return await trio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=limiter)
         except trio.Cancelled:
             job.abandon()
             raise

@@ -91,7 +91,12 @@ class Transaction:
 
     def __enter__(self) -> None:
         if self._depth == 0:
-            self._sql.execute("BEGIN IMMEDIATE")
+            try:
+                self._sql.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as refused:
+                if is_disk_full(refused):
+                    raise DiskFull("the disk that holds the replica is full") from refused
+                raise
         self._depth += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

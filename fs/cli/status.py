@@ -163,6 +163,7 @@ def _warnings(drive: Json) -> list[tuple[str, str]]:
         for breaker in drive["breakers"]
     ]
     rows += [("Failing", f"{failure['task']}: {failure['error']}") for failure in drive["failures"]]
+    rows += [("Trying again", why) for why in drive["trying_again"]]
     rows += [("Refused", problem) for problem in drive["problems"]]
     rows += [("Recovered", path) for path in drive["recovered"]]
     return rows

@@ -131,6 +131,13 @@ def test_retry_after(value, seconds):
     assert retry_after(headers, now=1795168800.0) == seconds
 
 
+def test_a_date_to_retry_after_is_by_the_clock_of_who_wrote_it():
+    """Ours may be hours away from it."""
+    headers = {"date": "Fri, 20 Nov 2026 10:00:00 GMT", "retry-after": "Fri, 20 Nov 2026 10:00:30 GMT"}
+    for hours in (-7, 0, 30):
+        assert retry_after(headers, now=1795168800.0 + hours * 3600) == 30
+
+
 async def test_retry_after_reaches_the_caller(wire, reply):
     wire.reply = lambda _: reply(503, b"", {"Retry-After": "12"})
     async with service_for(wire.url) as service:

@@ -11,12 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from remote.api import Corrupt, Nonsense, NotThere, Overloaded, Rejected, Transient, Unreachable
+from remote.api import Corrupt, LinkExpired, Nonsense, NotThere, Rejected, StoreUnavailable, Transient, Unreachable
 from remote.calls import Timeouts
 from remote.endpoint import Endpoint
 from remote.http import HttpService
 from remote.link import RateLimit
-from remote.problems import LinkExpired
 from remote.protocol import Link
 
 TOKEN = "the-access-token"
@@ -103,9 +102,9 @@ async def test_the_access_token_never_goes_to_a_link(wire, reply):
     [
         (403, LinkExpired),
         (404, NotThere),
-        (429, Overloaded),
-        (500, Overloaded),
-        (503, Overloaded),
+        (429, StoreUnavailable),
+        (500, StoreUnavailable),
+        (503, StoreUnavailable),
         (400, Rejected),
         (301, Nonsense),
         (307, Nonsense),
@@ -118,12 +117,12 @@ async def test_refusals_of_the_store(wire, reply, status, kind, method):
         get, put = get_link(wire.url), put_link(wire.url)
         with pytest.raises(kind) as caught:
             await (service.get_object(get, len(BODY)) if method == "GET" else service.put_object(put, BODY))
-        if kind is Overloaded:
+        if kind is StoreUnavailable:
             assert caught.value.retry_after == 7
         assert service.statistics().bytes_sent == 0
     assert "secret" not in str(caught.value)
     assert "s%2Fcret" not in str(caught.value)
-    assert isinstance(caught.value, Transient) == (kind in (LinkExpired, Overloaded))
+    assert isinstance(caught.value, Transient) == (kind in (LinkExpired, StoreUnavailable))
 
 
 async def test_wrong_bytes_are_corrupt(wire, reply):
@@ -141,10 +140,38 @@ async def test_an_object_of_another_length_is_corrupt(wire, reply, change):
             await service.get_object(get_link(wire.url), len(BODY))
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "RequestTimeout", StoreUnavailable),
+        (400, "InternalError", StoreUnavailable),
+        (400, "ExpiredToken", LinkExpired),
+        (403, "RequestTimeTooSkewed", LinkExpired),
+        (400, "BadDigest", Rejected),
+    ],
+)
+async def test_s3_s_error_codes_say_whether_another_attempt_helps(wire, reply, status, code, kind):
+    xml = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>…</Message></Error>'.encode()
+    wire.reply = lambda _: reply(status, xml, content_type="application/xml")
+    async with service_for(wire.url) as service:
+        for call in (lambda: service.put_object(put_link(wire.url), BODY), lambda: service.get_object(get_link(wire.url), 10)):
+            with pytest.raises(kind) as caught:
+                await call()
+            assert isinstance(caught.value, Transient) == (kind is not Rejected)
+
+
+async def test_a_store_that_is_away_says_nothing_of_the_service(wire, reply):
+    wire.reply = lambda _: reply(body=BODY[:300_000], announced=len(BODY), close=True)
+    async with service_for(wire.url) as service:
+        with pytest.raises(StoreUnavailable) as caught:
+            await service.get_object(get_link(wire.url), len(BODY))
+    assert not isinstance(caught.value, Unreachable)
+
+
 async def test_a_body_that_is_cut_off_is_unreachable(wire, reply):
     wire.reply = lambda _: reply(body=BODY[:300_000], announced=len(BODY), close=True)
     async with service_for(wire.url) as service:
-        with pytest.raises(Unreachable):
+        with pytest.raises(StoreUnavailable):
             await service.get_object(get_link(wire.url), len(BODY))
 
 
@@ -152,7 +179,7 @@ async def test_a_body_that_is_cut_off_is_unreachable(wire, reply):
 async def test_a_server_that_stalls_is_unreachable_after_the_timeout(wire, reply, silent):
     wire.reply = lambda _: reply(body=BODY[:300_000], announced=len(BODY), stall=True, silent=silent)
     async with service_for(wire.url, progress=0.2) as service:
-        with pytest.raises(Unreachable, match="in time"), trio.fail_after(10):
+        with pytest.raises(StoreUnavailable, match="in time"), trio.fail_after(10):
             await service.get_object(get_link(wire.url), len(BODY))
     assert wire.ended.acquire(timeout=10)
 
@@ -202,7 +229,7 @@ async def test_a_kept_connection_that_ends_under_the_request_is_retried_once(wir
 async def test_a_fresh_connection_without_an_answer_is_not_retried(wire, reply):
     wire.reply = lambda _: reply(silent=True)
     async with service_for(wire.url) as service:
-        with pytest.raises(Unreachable):
+        with pytest.raises(StoreUnavailable):
             await service.get_object(get_link(wire.url), len(BODY))
     assert len(wire.received) == 1
 
@@ -210,7 +237,7 @@ async def test_a_fresh_connection_without_an_answer_is_not_retried(wire, reply):
 async def test_a_refused_connection_is_unreachable_at_once(wire):
     wire.stop()
     async with service_for(wire.url) as service:
-        with pytest.raises(Unreachable, match="refused"):
+        with pytest.raises(StoreUnavailable, match="refused"):
             await service.get_object(get_link(wire.url), len(BODY))
 
 
@@ -233,9 +260,9 @@ async def test_a_server_that_never_shakes_hands():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         async with HttpService(Endpoint.parse(url), FixedToken(), timeouts=Timeouts(connect=0.3, progress=5.0)) as service:
-            with pytest.raises(Unreachable, match="in time"), trio.fail_after(10):
+            with pytest.raises(StoreUnavailable, match="in time"), trio.fail_after(10):
                 await service.get_object(get_link(url), len(BODY))
-            with pytest.raises(Unreachable, match="in time"), trio.fail_after(10):
+            with pytest.raises(StoreUnavailable, match="in time"), trio.fail_after(10):
                 await service.devices()
 
 
@@ -262,7 +289,7 @@ async def test_a_link_to_the_wrong_method_is_not_followed(wire):
 @pytest.mark.parametrize("value", ["a\r\nb: c", "\N{SNOWMAN}"])
 async def test_a_link_with_impossible_headers(wire, value):
     async with service_for(wire.url) as service:
-        with pytest.raises((Nonsense, Unreachable)):
+        with pytest.raises((Nonsense, StoreUnavailable)):
             await service.get_object(get_link(wire.url, header=value), len(BODY))
     assert wire.received == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.api import Unreachable
+from remote.api import StoreUnavailable, Unreachable
 from remote.calls import Timeouts
 from remote.endpoint import Endpoint
 from remote.http import HttpService
@@ -56,7 +56,7 @@ async def test_without_it(secure_wire):
     async with service_for(secure_wire.url, None) as service:
         with pytest.raises(Unreachable, match="--ca"):
             await service.devices()
-        with pytest.raises(Unreachable, match="--ca"):
+        with pytest.raises(StoreUnavailable, match="--ca"):
             await service.get_object(Link(id=bytes(32), method="GET", url=f"{secure_wire.url}/o"), 10)
     assert secure_wire.received == []
 
@@ -67,5 +67,5 @@ async def test_a_stalled_transfer_over_tls_is_bounded(secure_wire, reply):
         Endpoint.parse(secure_wire.url, ca=FOLDER / "cert.pem"), FixedToken(), timeouts=Timeouts(connect=5.0, progress=0.2)
     )
     async with service:
-        with pytest.raises(Unreachable, match="in time"):
+        with pytest.raises(StoreUnavailable, match="in time"):
             await service.get_object(Link(id=bytes(32), method="GET", url=f"{secure_wire.url}/o"), len(BODY))
