@@ -376,10 +376,16 @@ class TreeStore:
         return [row[0] for row in rows]
 
     def nameless(self, after: int, limit: int) -> list[int]:
-        """Inodes above `after` that have a name neither here nor on the service: those that `purge` might take away."""
+        """Inodes above `after` that have a name neither here nor on the service: those that `purge` might take away.
+
+        Not before the feed is as new as what was acknowledged: another device may have given the inode a name that is not
+        known here yet, and the feed would name it without describing it again.
+        """
         rows = self._execute(
-            "SELECT ino FROM inode i INDEXED BY inode_nameless WHERE nlink = 0 AND ino > ? "
-            "AND NOT EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = i.ino) ORDER BY ino LIMIT ?",
+            "SELECT i.ino FROM inode i INDEXED BY inode_nameless CROSS JOIN identity d ON d.ino = i.ino "
+            "CROSS JOIN space s ON s.number = d.space WHERE i.nlink = 0 AND i.ino > ? "
+            "AND (s.acknowledged = 0 OR (s.caught_up AND s.snapshot >= s.acknowledged)) "
+            "AND NOT EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = i.ino) ORDER BY i.ino LIMIT ?",
             (after, limit),
         )
         return [row[0] for row in rows]

@@ -364,6 +364,29 @@ async def test_no_merge_while_a_commit_is_outstanding(laptop: ExchangeDevice, de
     assert laptop.paths() == desk.paths() == {"f": "three"}
 
 
+async def test_a_file_deleted_here_that_has_another_name_elsewhere_stays_known(
+    service: WireService, laptop: ExchangeDevice, desk: ExchangeDevice
+) -> None:
+    """Its rows must not be purged before the feed said so: it names the file without describing it again."""
+    laptop.create("f", "one")
+    await quiet(laptop, desk)
+    laptop.link.feed_ends_after = laptop.link.polls
+    desk.create("g", "two")  # so that a poll that waits already comes to its end
+    await until(lambda: laptop.link.held)
+    desk.link_to("f", "linked")
+    await quiet(desk)
+    laptop.remove("f")
+    await until(lambda: laptop.exchange.push.is_idle() and not laptop.tree.dirty_entries(1))
+    laptop.sweep()
+    laptop.link.let_go.set()
+    await quiet(laptop, desk)
+    assert laptop.paths() == desk.paths() == {"g": "two", "linked": "one"}
+    laptop.remove("linked")
+    await quiet(laptop, desk)
+    laptop.sweep()
+    assert laptop.tree.nameless(0, 10) == []
+
+
 async def test_an_old_number_stops_the_exchange(service: WireService, laptop: ExchangeDevice) -> None:
     service.tree.last["laptop", laptop.exchange.store.replica()] = (1000, [])
     laptop.create("f", "text")

@@ -201,6 +201,8 @@ class DeviceLink:
     feed_ends_after: int | None = None
     """So many answers of the feed come; the next one is held until `let_go`."""
     let_go: trio.Event = field(default_factory=trio.Event)
+    held: bool = False
+    """It is being held."""
 
     def set_down(self, down: bool) -> None:
         self.down = down
@@ -224,7 +226,9 @@ class DeviceLink:
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         await self._begin()
         if self.polls == self.feed_ends_after:
+            self.held = True
             await self.let_go.wait()
+            self.held = False
         self.polls += 1
         page = self.service.page(cursor, self.page_limit or limit)
         if wait_seconds and not any(changes.inodes or changes.entries for changes in page.spaces):
