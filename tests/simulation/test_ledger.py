@@ -2,71 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 
 from cache.store.schema import ROOT
-from remote.protocol import DeviceLogin, LoginRequest, RegisterRequest
-from remote.server.config import ServerConfig
-from remote.server.devices import Caller
-from remote.server.service import Service, open_service
 from tests.simulation.history import EMPTY, History, id_of
-from tests.simulation.ledger import Ledger, Violation
-from tests.simulation.toys import File, Toy
+from tests.simulation.ledger import Violation
+from tests.simulation.toys import File, World
 from tests.support.wire import create, entry, file_row, mkdir, move, remove, write
-
-PASSWORD = "correct horse"
-
-
-@dataclass
-class World:
-    ledger: Ledger
-    service: Service
-    ada: Toy
-    bob: Toy
-
-    def shared(self, name: str, data: bytes) -> tuple[int, int, str]:
-        """A file of ada's that bob has too: its number at each, and its id."""
-        ino = self.ada.create(name, data)
-        id_ = self.ada.id(ino)
-        self.ada.send(create(self.ada.root, name, id_, data))
-        self.ada.has(ino, data)
-        return ino, self.bob.learn(id_, name, data), id_
-
-    def rev(self, id_: str) -> int:
-        return self.ledger.served.tree.rows[bytes.fromhex(id_)].content_rev
-
-    @property
-    def faults(self) -> str:
-        return "\n".join(self.ledger.wrong)
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    opened = open_service(ServerConfig(data=tmp_path_factory.mktemp("service"), password_memory_kib=64))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def world(service: Service, tmp_path: Path) -> Iterator[World]:
-    account = service.accounts.register(RegisterRequest(email=f"{tmp_path.name}@example.org", password=PASSWORD))
-    ledger = Ledger()
-    ledger.service_at(service.config.data, account.space)
-    toys = []
-    for name in ("ada", "bob"):
-        device = DeviceLogin(installation=name.encode().ljust(16), name=name)
-        login = LoginRequest(email=account.email, password=PASSWORD, device=device)
-        caller = Caller(account.id, service.devices.login(account, login).device.id)
-        toys.append(Toy(name, tmp_path, service, caller, account.space, ledger))
-    yield World(ledger, service, *toys)
-    for toy in toys:
-        toy.close()
-    ledger.close()
-
 
 # ------------------------------------------------------------------------------------------------------------- overwriting
 

@@ -22,7 +22,7 @@ from remote.protocol import Kind
 from remote.server.devices import Caller
 from remote.server.service import Service
 from tests.simulation.ledger import Ledger
-from tests.support.wire import inline
+from tests.support.wire import create, inline
 
 SPACE_NUMBER = 1
 
@@ -50,6 +50,7 @@ class Toy:
         self.ledger = ledger
         self._service = service
         self._caller = caller
+        self._replica = name.encode().hex().ljust(32, "0")
         self._number = 0
         ledger.device_started(name, self.path)
 
@@ -92,7 +93,8 @@ class Toy:
     def send(self, *groups: dict[str, Any]) -> None:
         """A commit that the service must accept; the ledger looks at it."""
         self._number += 1
-        body = json.dumps({"number": self._number, "groups": groups}).encode()
+        commit = {"number": self._number, "replica": self._replica, "epoch": self._service.epoch, "groups": groups}
+        body = json.dumps(commit).encode()
         answer = json.loads(self._service.namespace.commit(self._caller, self.space, body).answer)
         assert [outcome["result"] for outcome in answer["outcomes"]] == ["ok"] * len(groups), answer
         self.ledger.committed(self.name)
@@ -117,3 +119,26 @@ class Toy:
     def close(self) -> None:
         self.ledger.device_stopped(self.name)
         self.database.close()
+
+
+@dataclass
+class World:
+    ledger: Ledger
+    service: Service
+    ada: Toy
+    bob: Toy
+
+    def shared(self, name: str, data: bytes) -> tuple[int, int, str]:
+        """A file of ada's that bob has too: its number at each, and its id."""
+        ino = self.ada.create(name, data)
+        id_ = self.ada.id(ino)
+        self.ada.send(create(self.ada.root, name, id_, data))
+        self.ada.has(ino, data)
+        return ino, self.bob.learn(id_, name, data), id_
+
+    def rev(self, id_: str) -> int:
+        return self.ledger.served.tree.rows[bytes.fromhex(id_)].content_rev
+
+    @property
+    def faults(self) -> str:
+        return "\n".join(self.ledger.wrong)
