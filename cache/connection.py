@@ -6,6 +6,7 @@ request itself: those who do report how it went.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, Protocol
 
 from cache.clock import Clock
@@ -13,9 +14,20 @@ from cache.model import Connection as State
 from cache.signal import Signal
 from remote.api import NotAuthenticated, RemoteError, StoreUnavailable, Unreachable
 
-_OFFLINE, _PAUSED, _STOPPED = "offline", "paused", "stopped because"
+_OFFLINE, _PAUSED, _STOPPED, _STOP = "offline", "paused", "stopped because", "stopped by"
 DOUBTED_AFTER = 5.0
 """Seconds since the service answered last, after which a failing object store is a reason to ask whether it is there."""
+
+
+class Stop(StrEnum):
+    """Who gave the reason to stop, and so what `aloft reconnect` may do about it."""
+
+    SERVICE = "service"
+    """It contradicts what it said, or went back."""
+    HOME = "home"
+    """This device's own state is an old copy, or in use twice."""
+    REPLICA = "replica"
+    """It is damaged: nothing in it can be relied on."""
 
 
 class Values(Protocol):
@@ -37,6 +49,7 @@ class Connection:
         self._stopped: str | None = values.meta(_STOPPED)
         self._doubted = False
         self._answered_at = -DOUBTED_AFTER
+        self._stop = Stop(values.meta(_STOP) or Stop.SERVICE)
         self._changed = Signal()
         self.last_error: str | None = None
         """What the last failure said, until something works again."""
@@ -153,10 +166,15 @@ class Connection:
         self._values.set_meta(_PAUSED, paused)
         self._changed.notify()
 
-    def stop(self, reason: str) -> None:
+    @property
+    def stopped_by(self) -> Stop | None:
+        return self._stop if self._stopped is not None else None
+
+    def stop(self, reason: str, by: Stop = Stop.SERVICE) -> None:
         """Nothing is pushed or pulled any more, until `go_on`; a restart does not change that."""
-        self._stopped = reason
+        self._stopped, self._stop = reason, by
         self._values.set_meta(_STOPPED, reason)
+        self._values.set_meta(_STOP, by)
         self._changed.notify()
 
     def go_on(self) -> None:

@@ -22,7 +22,7 @@ import trio
 from cache import fsck
 from cache.chunks import CacheUse, Chunks
 from cache.clock import Clock, Randomness, SystemClock, SystemRandomness
-from cache.connection import Connection
+from cache.connection import Connection, Stop
 from cache.copynames import CopyNames, is_copy_name
 from cache.downloads import Downloads
 from cache.drafts import DraftFolder
@@ -278,7 +278,7 @@ class Drive:
             await trio.to_thread.run_sync(self._database.check_integrity)
         except DamagedDatabase as error:
             log.error("%s", error)
-            self.connection.stop(str(error))
+            self.connection.stop(str(error), Stop.REPLICA)
 
     # --------------------------------------------------------------------------------------------- what changed, to whom
 

@@ -16,6 +16,7 @@ from cache.merger import Merger, OpenFiles
 from cache.model import Change
 from cache.pull import Pull
 from cache.push import Push, UploadQueue
+from cache.reconnect import Reconnect
 from cache.store.content import ContentStore
 from cache.store.database import Database
 from cache.store.merging import MergeStore
@@ -53,6 +54,7 @@ class Exchange:
         self.pull = Pull(service, tree, contents, store, rows, merger, connection, clock, random, told)
         self.push = Push(service, tree, contents, store, builder, merger, connection, files, uploads, random)
         self.deletions = Deletions(store, tree, builder, merger, clock, copy_names, told, self.push.wake)
+        self.reconnect = Reconnect(store, merger, connection, randomness, self.push.wake)
         self._swept = swept
         merger.on_merged = self._merged
 

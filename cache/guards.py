@@ -17,6 +17,8 @@ from remote.protocol import Kind
 
 FILES_MAX = 500
 """So many files may always disappear within an hour."""
+REPLACED_MAX = 10
+"""So many if what they are deleted by is a listing that lacks them, and not what was told as it happened."""
 SHARE_MAX = 5
 """Beyond that, not more than one of so many."""
 WINDOW_MINUTES = 60
@@ -34,8 +36,8 @@ class Values(Protocol):
     def set_meta(self, key: str, value: object) -> None: ...
 
 
-def is_mass_deletion(files: int, of: int) -> bool:
-    return files > FILES_MAX and files * SHARE_MAX > of
+def is_mass_deletion(files: int, of: int, most: int = FILES_MAX) -> bool:
+    return files > most and files * SHARE_MAX > of
 
 
 def check_service_tree(
@@ -114,10 +116,10 @@ class Breaker:
         self._clock = clock
         self._key = f"breaker {direction} {space}"
 
-    def admit(self, files: Collection[int], count_files: Callable[[], int]) -> frozenset[int]:
+    def admit(self, files: Collection[int], count_files: Callable[[], int], most: int = FILES_MAX) -> frozenset[int]:
         """Which of the files that are about to disappear may not. Empty: go on.
 
-        `count_files`: how many files there are, these included; asked only if it matters.
+        `count_files`: how many files there are, these included; asked only if it matters. `most`: how many may always.
         """
         state = self._state()
         if not files and state == _State():
@@ -125,9 +127,9 @@ class Breaker:
         recent = sum(state.passed.values())
         unconfirmed = frozenset(files) - state.confirmed
         shown, of = state.shown & unconfirmed, state.of
-        if not shown and len(unconfirmed) + recent > FILES_MAX:
+        if not shown and len(unconfirmed) + recent > most:
             of = count_files() + recent
-            if is_mass_deletion(len(unconfirmed) + recent, of):
+            if is_mass_deletion(len(unconfirmed) + recent, of, most):
                 shown = unconfirmed
         self._keep(replace(state, shown=shown, confirmed=state.confirmed & frozenset(files), of=of))
         return unconfirmed if shown else frozenset()

@@ -13,12 +13,12 @@ from typing import Protocol
 from cache.clock import Clock
 from cache.connection import Connection
 from cache.copynames import CopyNames
-from cache.guards import Breaker, Contradiction, Direction
+from cache.guards import FILES_MAX, REPLACED_MAX, Breaker, Contradiction, Direction
 from cache.merge import MergeImpossible
 from cache.model import Change
 from cache.signal import Signal
 from cache.store.merging import Applied, MergeStore
-from cache.store.sync import SpaceRow, SyncStore
+from cache.store.sync import Replacing, SpaceRow, SyncStore
 from remote.crashpoints import crash_point
 
 
@@ -89,16 +89,23 @@ class Merger:
             return False
         if self._store.outstanding(space.number) is not None:
             return False
-        return space.listing or not space.listed or self._store.has_staged(space.number)
+        replaces = space.listing or self._store.replacing(space.number) is not None
+        return replaces or not space.listed or self._store.has_staged(space.number)
 
     def _merge_guarded(self, space: SpaceRow) -> None:
         self.before_merge()
+        replacing = self._store.replacing(space.number)
         if space.listing:
-            self._rows.finish_listing(space.number)
+            try:
+                self._rows.finish_listing(space.number, replacing or Replacing())
+            except Contradiction as error:
+                self._connection.stop(str(error))
+                return
         self._rows.drop_known(space.number)
         vanishing = [ino for ino in self._store.files_to_vanish(space.number) if not self._rows.service.names(ino)]
         breaker = self.breaker(space.number)
-        if not breaker.admit(vanishing, lambda: self._store.count_files(space.number)):
+        most = FILES_MAX if replacing is None else REPLACED_MAX
+        if not breaker.admit(vanishing, lambda: self._store.count_files(space.number), most):
             self._merge(space, frozenset())
             breaker.passed([ino for ino in vanishing if not self._rows.local.names(ino)])
 

@@ -13,6 +13,8 @@ from remote.api import Nonsense
 from remote.manifest import manifest_id
 from remote.protocol import ChangesPage, EpochStart, FolderPage, InodeState, Kind, SpaceChanges
 
+PAGES_OF_ONE_REVISION = 1000
+"""A commit is one revision, and has at most some hundred thousand rows."""
 RESTORED = "the service was restored to an older state, or is another one (its epoch changed)"
 
 
@@ -33,6 +35,39 @@ def shared_revisions(history: Sequence[EpochStart], epoch: str | None) -> dict[b
         return None
     later = [{start.space: start.revision for start in began.spaces} for began in history[at + 1 :]]
     return {space: min(starts.get(space, 0) for starts in later) for space in later[0]}
+
+
+class PageOrder:
+    """The feed comes in the order of revisions: pages that say there is more, and begin again or bring nothing, go in a
+    circle."""
+
+    def __init__(self) -> None:
+        self._reached: dict[bytes, int] = {}
+        self._same = 0
+
+    def check(self, cursor: str, page: ChangesPage) -> None:
+        """`cursor`: what was asked for. `Nonsense`; the page counts when it is noted."""
+        if cursor == "":
+            self._reached, self._same = {}, 0
+        revisions = {changes.space: _revisions(changes) for changes in page.spaces}
+        if page.has_more and (page.cursor == cursor or not any(revisions.values())):
+            raise Nonsense("the service says that there is more, and does not say what")
+        if not page.has_more and any(changes.has_more for changes in page.spaces):
+            raise Nonsense("the service says that there is more, and that there is not")
+        if any(min(some) < self._reached.get(space, 0) for space, some in revisions.items() if some):
+            raise Nonsense("the service sends changes again that it has sent already")
+        if self._same >= PAGES_OF_ONE_REVISION:
+            raise Nonsense("the service sends changes of one revision without end")
+
+    def note(self, page: ChangesPage) -> None:
+        before = dict(self._reached)
+        for changes in page.spaces:
+            self._reached[changes.space] = max([self._reached.get(changes.space, 0), *_revisions(changes)])
+        self._same = self._same + 1 if page.has_more and before == self._reached else 0
+
+
+def _revisions(changes: SpaceChanges) -> list[int]:
+    return [row.rev for row in changes.inodes] + [row.rev for row in changes.entries]
 
 
 def check_page(space: SpaceRow, page: SpaceChanges, acknowledged: int) -> None:

@@ -19,10 +19,10 @@ from cache.listing import FirstListing
 from cache.merger import Merger
 from cache.model import Change
 from cache.model import Connection as State
-from cache.pages import check_epoch, check_page, riding_manifests
+from cache.pages import PageOrder, check_epoch, check_page, riding_manifests, shared_revisions
 from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
-from cache.store.sync import ForeignInode, SyncStore
+from cache.store.sync import ForeignInode, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
 from remote.api import RemoteError, ResetRequired, Service
 from remote.crashpoints import crash_point
@@ -33,6 +33,8 @@ WAIT_SECONDS = 55
 PACE_SECONDS = 0.15
 """Between answers, while changes come one after the other: most are this device's own, coming back."""
 PAGE_ROWS = 1000
+PAGES_AT_ONCE = 5000
+"""Full pages that are followed one after the other without a pause: some millions of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Pull:
         self._clock = clock
         self.first = FirstListing(service, tree, contents, store, rows, merger, connection, random, told)
         self._backoff = Backoff(base=0.5, cap=60.0, random=random)
+        self._resets = Backoff(base=0.25, cap=60.0, random=random)
+        self._empty = Backoff(base=PACE_SECONDS, cap=10.0, random=random)
+        self._order = PageOrder()
+        self._pages = 0
+        self._asked_at = 0.0
         self._acknowledged: dict[int, int] = {}
         """By space: the newest revision that was acknowledged when the page was asked for that comes next."""
         self._caught_up = False
@@ -85,10 +92,11 @@ class Pull:
                 if page is None:
                     continue
                 await self._receive(page)
-                if page.spaces and not page.has_more:
-                    await trio.sleep(PACE_SECONDS)
-            except ResetRequired:
+                await trio.sleep(self._pause_after(page))
+            except ResetRequired as error:
+                self._error = str(error)
                 self._store.forget_cursor()
+                await trio.sleep(self._resets.next())
             except (Contradiction, ForeignInode) as error:
                 self._error = str(error)
                 self._connection.stop(str(error))
@@ -114,13 +122,18 @@ class Pull:
         """The next page; None if something happened that makes waiting for it pointless."""
         online = self._connection.state is State.ONLINE and not self._connection.is_doubted
         cursor = self._store.cursor()
-        self._acknowledged = {space.number: space.acknowledged for space in self._store.spaces()}
+        self._asked_at = trio.current_time()
+        spaces = self._store.spaces()
+        self._acknowledged = {space.number: space.acknowledged for space in spaces}
+        again = cursor == "" and any(space.snapshot or self._store.replacing(space.number) for space in spaces)
         page: ChangesPage | None = None
         failure: RemoteError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_after, nursery, self._connection.wait_doubted if online else self._wait_forbidden)
             try:
-                page = await self._service.changes(cursor, wait_seconds=WAIT_SECONDS if online else 0, limit=PAGE_ROWS)
+                page = await self._service.changes(
+                    cursor, wait_seconds=WAIT_SECONDS if online else 0, limit=PAGE_ROWS, removed=again
+                )
             except RemoteError as error:  # raised below: a nursery would wrap it
                 failure = error
             nursery.cancel_scope.cancel()
@@ -138,6 +151,15 @@ class Pull:
     async def _cancel_after(nursery: trio.Nursery, wait: Callable[[], Awaitable[None]]) -> None:
         await wait()
         nursery.cancel_scope.cancel()
+
+    def _pause_after(self, page: ChangesPage) -> float:
+        """Seconds until the next page is asked for. A service that answers without end is not to keep this device busy."""
+        if any(changes.inodes or changes.entries for changes in page.spaces):
+            self._empty.reset()
+            self._pages = self._pages + 1 if page.has_more else 0
+            return 0.0 if page.has_more and self._pages < PAGES_AT_ONCE else PACE_SECONDS
+        at_once = trio.current_time() < self._asked_at + PACE_SECONDS
+        return self._empty.next() if at_once else PACE_SECONDS
 
     # --------------------------------------------------------------------------------------------------------- receiving
 
@@ -158,6 +180,7 @@ class Pull:
         cursor = self._store.cursor()
         spaces = {space.id: space for space in self._store.spaces()}
         check_epoch(self._store.epoch(), spaces.values(), page)
+        self._order.check(cursor, page)
         known = [(spaces[changes.space], changes) for changes in page.spaces if changes.space in spaces]
         for space, changes in known:
             check_page(space, changes, self._acknowledged.get(space.number, 0))
@@ -166,10 +189,19 @@ class Pull:
             for space, changes in known:
                 if changes.full and (cursor == "" or (space.listed and not space.listing)):
                     self._store.begin_listing(space.number)
+                    self._store.note_shared(space.number, self._shared(space, page))
                     self.first.begin()
                 staged[space.number] = self._store.stage(space.number, changes)
                 self._contents.put_manifests(riding_manifests(changes.inodes))
             self._store.set_cursor(page.cursor, page.epoch)
             crash_point("page.staging")
         crash_point("page.staged")
+        self._order.note(page)
+        if not any(changes.full for changes in page.spaces):
+            self._resets.reset()
         return staged
+
+    def _shared(self, space: SpaceRow, page: ChangesPage) -> int:
+        """Up to which revision the history of a service that lost something is the one known here."""
+        shared = shared_revisions(page.history, self._store.lost_epoch())
+        return 0 if shared is None else shared.get(space.id, 0)

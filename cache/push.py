@@ -13,7 +13,7 @@ from typing import Protocol
 import trio
 
 from cache.commits import Commit, CommitBuilder, Held, Made, base_after
-from cache.connection import Connection
+from cache.connection import Connection, Stop
 from cache.guards import WENT_BACK, Contradiction, check_revision
 from cache.merger import Merger, OpenFiles
 from cache.pages import RESTORED
@@ -127,7 +127,7 @@ class Push:
                 for space in self._store.spaces():
                     worked |= await self._push(space)
             except (Contradiction, StaleCommit, Behind) as error:
-                self._connection.stop(_why_stopped(error))
+                self._connection.stop(*_why_stopped(error))
                 continue
             except RemoteError as error:
                 self._error = str(error)
@@ -159,8 +159,8 @@ class Push:
         """One step for a space; false if there was nothing to do."""
         outstanding = self._store.outstanding(space.number)
         if outstanding is None:
-            if not space.listed:
-                return False
+            if not space.listed or self._store.replacing(space.number) is not None:
+                return False  # base is not what the service has
             self._held.expire(trio.current_time())
             began = trio.current_time()
             commit = self._builder.build(space, self._held, self._groups_max)
@@ -191,16 +191,20 @@ class Push:
             answer = await self._service.commit(space.id, outstanding.body)
         except Rejected as error:
             self._connection.went_well()
-            self._rejected(space, outstanding, error)
+            if self._store.outstanding(space.number) == outstanding:
+                self._rejected(space, outstanding, error)
             return
         except OtherEpoch:
             self._connection.went_well()
             if not self._is_of_another_epoch(outstanding):
                 raise  # until the feed says what that means
-            self._store.close_commit(space.number, 0)
+            if self._store.outstanding(space.number) == outstanding:
+                self._store.close_commit(space.number, 0)
             return
         crash_point("commit.answered")
         self._connection.went_well()
+        if self._store.outstanding(space.number) != outstanding:
+            return  # a person had the exchange begun anew meanwhile
         request = CommitRequest.model_validate_json(outstanding.body)
         groups = request.groups
         self._check_answer(space, request, answer)
@@ -377,12 +381,11 @@ class Push:
         return bool(got)
 
 
-def _why_stopped(error: Exception) -> str:
+def _why_stopped(error: Exception) -> tuple[str, Stop]:
     if isinstance(error, StaleCommit):
         return (
             "this device already sent newer changes than it knows of: its home was restored from a backup, or is in use twice. "
-            "Nothing was changed. Log in from a new home, and copy over what is only here"
+            "Nothing was changed",
+            Stop.HOME,
         )
-    if isinstance(error, Behind):
-        return f"{WENT_BACK} ({error})"
-    return str(error)
+    return f"{WENT_BACK} ({error})" if isinstance(error, Behind) else str(error), Stop.SERVICE

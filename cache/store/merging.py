@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from cache.clock import Clock, Randomness
-from cache.guards import check_service_tree
+from cache.guards import WENT_BACK, Contradiction, check_service_tree
 from cache.merge import Contacts, Fate, FreeName, Key, Merged, State, find_contacts, merge
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged
 from cache.store.bulk import BulkRows, EntryMoved, InodeRenewed
 from cache.store.content import ContentStore
 from cache.store.database import Database
+from cache.store.lost import LostRows
 from cache.store.sides import BaseSide, LocalSide, ServiceSide, StagedInode, encode_opaque
+from cache.store.sync import Replacing
 from cache.store.tree import KINDS, BaseRow, InodeRow, TreeStore
 from remote.crashpoints import crash_point
 from remote.protocol import INODE_ID_BYTES, Kind
@@ -59,15 +61,26 @@ class MergeStore:
         self._randomness = randomness
         self._execute = database.sql.execute
         self._bulk = BulkRows(database)
+        self._lost = LostRows(database)
         self.base = BaseSide(tree)
         self.local = LocalSide(tree)
         self.service = ServiceSide(tree, self.base)
 
     # ------------------------------------------------------------------------------------------------------- before it
 
-    def finish_listing(self, space: int) -> None:
-        """A listing that replaces base is complete: stage the names that it lacks as tombstones."""
+    def finish_listing(self, space: int, replacing: Replacing) -> None:
+        """A listing that replaces base is complete: what is to be thought of the names that it lacks?
+
+        They were removed, and the service does not remember when: tombstones are staged. If it would remember
+        (`Contradiction`), or a person said that it lost something, they are lost, and nothing is removed here.
+        """
         with self.database.transaction():
+            if replacing.reconnecting:
+                self._lost.forget(space, replacing.shared)
+                self._execute("UPDATE space SET listing = 0 WHERE number = ?", (space,))
+                return
+            if self._execute(_LOST, (space, replacing.collected)).fetchone() is not None:
+                raise Contradiction(f"{WENT_BACK} (a listing lacks what was not removed)")
             self._execute(
                 "INSERT OR IGNORE INTO staged_entry SELECT b.parent, b.name, NULL, s.snapshot, s.number FROM entry_base b "
                 "JOIN identity d ON d.ino = b.parent JOIN space s ON s.number = d.space WHERE s.number = ? AND b.ino IS NOT NULL",
@@ -97,11 +110,15 @@ class MergeStore:
         with self.database.transaction():
             applied = Applied()
             if self._has_staged(space):
+                if self._execute(_KIND_CHANGED, (space,)).fetchone() is not None:
+                    raise Contradiction("the service says of an inode that it is of another kind now")
                 check_service_tree(self.service, self._staged_names(space), self._folders_losing_a_name(space), root)
                 contacts = self._contacts(space, root, keep)
                 merged = merge(self.base, self.service, self.local, contacts, root, free_name)
                 self._apply(space, merged, applied)
             self._execute("UPDATE space SET listed = 1 WHERE number = ?", (space,))
+            if self.database.meta(f"replacing {space}") is not None:
+                self.database.set_meta(f"replacing {space}", None)
             crash_point("merge.merging")
         return applied
 
@@ -375,6 +392,13 @@ def _new_row(ino: int, staged: StagedInode, now: int) -> InodeRow:
     )
 
 
+_LOST = (
+    "SELECT 1 FROM (SELECT parent, name, rev FROM entry_base WHERE ino IS NOT NULL UNION ALL SELECT parent, name, rev "
+    "FROM entry e WHERE NOT EXISTS (SELECT 1 FROM entry_base x WHERE x.parent = e.parent AND x.name = e.name)) b "
+    "JOIN identity d ON d.ino = b.parent WHERE d.space = ? AND b.rev > ? "
+    "AND NOT EXISTS (SELECT 1 FROM staged_entry s WHERE s.parent = b.parent AND s.name = b.name) LIMIT 1"
+)
+_KIND_CHANGED = "SELECT 1 FROM staged_inode s JOIN inode i ON i.ino = s.ino WHERE s.space = ? AND s.kind <> i.kind LIMIT 1"
 _SAME = " AND ".join(f"{{0}}.{column} IS s.{column}" for column in _BASE_COLUMNS)
 _KNOWN = (
     "DELETE FROM staged_entry AS s WHERE space = ? AND rev < coalesce("

@@ -6,7 +6,7 @@ Each method that writes is one transaction, or joins the one it stands in. What 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from cache.merge import Key
 from cache.store.database import Database
@@ -41,6 +41,19 @@ class SpaceRow:
     def known(self) -> int:
         """The newest revision that the service is known to have reached."""
         return max(self.snapshot, self.acknowledged)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacing:
+    """A listing that replaces base is under way, or waits to be merged.
+
+    `collected`: what it lacks, and changed after this revision, was not removed but lost. `reconnecting`: a person said to go on
+    with a service that lost something, so what it lacks says nothing at all; up to `shared` its history is the one known here.
+    """
+
+    collected: int = 0
+    reconnecting: bool = False
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,14 @@ class SyncStore:
     def forget_cursor(self) -> None:
         self.database.set_meta("cursor", "")
 
+    def replacing(self, space: int) -> Replacing | None:
+        kept = self.database.meta(f"replacing {space}")
+        return None if kept is None else Replacing(**kept)
+
+    def set_replacing(self, space: int, replacing: Replacing | None) -> None:
+        if replacing != self.replacing(space):
+            self.database.set_meta(f"replacing {space}", None if replacing is None else asdict(replacing))
+
     def newest_folder_page(self, space: int) -> int:
         """The service's revision at the newest folder page that was staged: the feed has to reach it before a merge."""
         revision: int = self.database.meta(f"folder pages {space}", 0)
@@ -106,13 +127,35 @@ class SyncStore:
         """A listing from the beginning follows: forget what was staged. The very first one adds to an empty base, so that
         its rows may be applied as they come; any later one replaces base."""
         with self.database.transaction():
+            row, replacing = self.space(space), self.replacing(space)
+            if replacing is None and (row.listed or row.snapshot):
+                replacing = Replacing()
+            self.set_replacing(space, replacing)
             self._execute("DELETE FROM staged_entry WHERE space = ?", (space,))
             self._execute("DELETE FROM staged_inode WHERE space = ?", (space,))
-            self._execute(
-                "UPDATE space SET caught_up = 0, listing = CASE WHEN listed = 0 AND snapshot = 0 THEN 0 ELSE 1 END "
-                "WHERE number = ?",
-                (space,),
-            )
+            self._execute("UPDATE space SET caught_up = 0, listing = ? WHERE number = ?", (replacing is not None, space))
+
+    def lost_epoch(self) -> str | None:
+        """The epoch in which this device saw what the service does not have any more, while it reconnects."""
+        epoch: str | None = self.database.meta("lost epoch")
+        return epoch
+
+    def note_shared(self, space: int, revision: int) -> None:
+        """While a device reconnects: up to which revision the service's history is the one known here."""
+        replacing = self.replacing(space)
+        if replacing is not None and replacing.reconnecting:
+            self.set_replacing(space, replace(replacing, shared=revision))
+
+    def doubt_service(self) -> None:
+        """The service may have lost anything: a listing that replaces base has to come before anything is pushed."""
+        with self.database.transaction():
+            self.database.set_meta("lost epoch", self.epoch() or self.lost_epoch())
+            self.database.set_meta("epoch", None)
+            self.forget_cursor()
+            for space in self.spaces():
+                self.set_replacing(space.number, Replacing(reconnecting=True))
+                self._execute("UPDATE space SET snapshot = 0, acknowledged = 0 WHERE number = ?", (space.number,))
+                self.begin_listing(space.number)
 
     def stage(self, space: int, page: SpaceChanges) -> tuple[list[Key], list[int]]:
         """Keep a page's rows until they are merged; of two rows for one key the higher revision stays.
@@ -122,6 +165,9 @@ class SyncStore:
         with self.database.transaction():
             inodes = [self._stage_inode(space, row) for row in page.inodes]
             keys = [self._stage_entry(space, row) for row in page.entries]
+            replacing = self.replacing(space) if page.full else None
+            if replacing is not None:
+                self.set_replacing(space, replace(replacing, collected=page.collected))
             self._execute(
                 "UPDATE space SET snapshot = max(snapshot, ?), caught_up = ?, total_entries = coalesce(?, total_entries) "
                 "WHERE number = ?",

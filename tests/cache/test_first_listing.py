@@ -236,7 +236,7 @@ async def test_no_merge_before_the_feed_is_as_new_as_a_folder_page(
     await list_first(phone, "d3")
     assert names(phone, "d3") == elsewhere.names("d3")
     real, stale = service.page, [last]
-    monkeypatch.setattr(service, "page", lambda cursor, limit: stale.pop() if stale else real(cursor, limit))
+    monkeypatch.setattr(service, "page", lambda cursor, limit, **_: stale.pop() if stale else real(cursor, limit))
     await let_the_feed_go(phone)
     assert stale == []
     assert phone.paths().keys() == elsewhere.paths()

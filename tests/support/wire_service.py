@@ -21,6 +21,7 @@ from remote.protocol import (
     DeviceList,
     DownloadPlan,
     EntryState,
+    EpochStart,
     FolderPage,
     Group,
     GroupOutcome,
@@ -30,6 +31,7 @@ from remote.protocol import (
     ManifestsAnswer,
     ObjectToUpload,
     SpaceChanges,
+    SpaceStart,
     UploadPlan,
     WantedManifest,
 )
@@ -61,6 +63,9 @@ class WireService:
         self.tree = ReferenceService(SPACE)
         self.tree.rows[SPACE].attributes = {"mode": 0o755, "uid": None, "gid": None, "mtime_ns": 0}
         self.epoch = "epoch"
+        self.last_bodies: dict[tuple[str, bytes], tuple[int, bytes]] = {}
+        self.history: list[EpochStart] = []
+        self.began: list[SpaceStart] = []
         self.shapes: dict[bytes, tuple[str | None, int | None]] = {}
         self.manifests: dict[bytes, bytes] = {}
         self.news = Signal()
@@ -115,17 +120,30 @@ class WireService:
             ],
         )
 
-    def page(self, cursor: str, limit: int) -> ChangesPage:
+    def restore(self, copy: WireService) -> None:
+        """Be what `copy` (of `copy.deepcopy`) was, in a new epoch."""
+        before = [*copy.history, EpochStart(epoch=copy.epoch, spaces=copy.began)]
+        self.tree, self.shapes, self.manifests = copy.tree, copy.shapes, copy.manifests
+        self.history, self.epoch = before, f"{self.epoch}'"
+        self.began = [SpaceStart(space=SPACE, revision=copy.tree.revision)]
+        self.news.notify()
+
+    def page(self, cursor: str, limit: int, *, removed: bool = False) -> ChangesPage:
         """Rows after a cursor in the order of their revisions, whole revisions at a time."""
         tree = self.tree
-        after, start = (0, tree.revision) if cursor == "" else (int(cursor.split()[0]), int(cursor.split()[1]))
-        full = cursor == "" or start > 0
-        if cursor and not full and after < tree.horizon:
+        epoch, after, start, full = self.epoch, 0, tree.horizon if removed else tree.revision, True
+        if cursor:
+            epoch, *numbers = cursor.split()
+            after, start, full = map(int, numbers)
+        history = [*self.history, EpochStart(epoch=self.epoch, spaces=self.began)] if removed or epoch != self.epoch else []
+        if epoch != self.epoch and not self._is_shared(epoch, max(after, start if full else 0)):
+            return ChangesPage(epoch=self.epoch, cursor=cursor, has_more=False, spaces=[], history=history)
+        if cursor and (start if full else after) < tree.horizon:
             raise ResetRequired("the cursor is too old")
         rows: list[tuple[int, EntryState | InodeState]] = [
             (rev, EntryState(parent=key[0], name=key[1], inode=ino, rev=rev))  # type: ignore[arg-type]
             for key, (ino, rev) in tree.entries.items()
-            if rev > after and not (full and ino is None and rev <= start)
+            if (rev > after or not cursor) and not (full and ino is None and rev <= start)
         ]
         rows += [
             (row.rev, self._state(ino, row))
@@ -149,8 +167,17 @@ class WireService:
             inodes=[row for row in sent if isinstance(row, InodeState)],
             entries=[row for row in sent if isinstance(row, EntryState)],
             total_entries=len(tree.entries) if full else None,
+            collected=tree.horizon,
         )
-        return ChangesPage(epoch=self.epoch, cursor=f"{at} {start if more and full else 0}", has_more=more, spaces=[changes])
+        next_ = f"{self.epoch} {at} {start if more and full else 0} {int(more and full)}"
+        return ChangesPage(epoch=self.epoch, cursor=next_, has_more=more, spaces=[changes], history=history)
+
+    def _is_shared(self, epoch: str, revision: int) -> bool:
+        known = [each.epoch for each in self.history]
+        if epoch not in known:
+            return False
+        later = [*self.history, EpochStart(epoch=self.epoch, spaces=self.began)][known.index(epoch) + 1 :]
+        return all(revision <= each.spaces[0].revision for each in later)
 
     def folder(self, inode: bytes, after: str, limit: int) -> FolderPage:
         tree = self.tree
@@ -216,7 +243,12 @@ class DeviceLink:
     async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
         await self._begin()
         self.bodies.append(body)
-        answer = self.service.commit(self.device, CommitRequest.model_validate_json(body))
+        request = CommitRequest.model_validate_json(body)
+        number, before = self.service.last_bodies.get((self.device, request.replica), (0, body))
+        if number == request.number and body != before:
+            raise StaleCommit("another commit had this number")
+        answer = self.service.commit(self.device, request)
+        self.service.last_bodies[self.device, request.replica] = request.number, body
         await trio.lowlevel.checkpoint()
         if self.answers_to_lose:
             self.answers_to_lose -= 1
@@ -230,13 +262,13 @@ class DeviceLink:
             await self.let_go.wait()
             self.held = False
         self.polls += 1
-        page = self.service.page(cursor, self.page_limit or limit)
+        page = self.service.page(cursor, self.page_limit or limit, removed=removed)
         if wait_seconds and not any(changes.inodes or changes.entries for changes in page.spaces):
             revision = self.service.tree.revision
             with trio.move_on_after(wait_seconds):
                 await self.service.news.wait_for(lambda: self.down or self.service.tree.revision != revision)
             await self._begin()
-            page = self.service.page(cursor, self.page_limit or limit)
+            page = self.service.page(cursor, self.page_limit or limit, removed=removed)
         return page
 
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
