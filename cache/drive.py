@@ -39,6 +39,7 @@ from cache.manifests import Manifests
 from cache.model import Change, FileState
 from cache.model import Connection as State
 from cache.pins import Pins
+from cache.reconnect import Reconnection
 from cache.recovery import Recovered, Recovery
 from cache.replica import Replica
 from cache.sending import Sender
@@ -418,6 +419,10 @@ class Drive:
         """Bring the files back whose deletion the breaker stopped; how many they are."""
         self._exchange.deletions.show_all()
         return self._exchange.deletions.undo()
+
+    def reconnect(self, *, go_on: bool) -> Reconnection | None:
+        """What stopped the exchange (None: nothing did), and, with `go_on`, go on by the person's word. `CannotReconnect`."""
+        return self._exchange.reconnect.go_on() if go_on else self._exchange.reconnect.look()
 
     async def fsck(self, *, repair: bool) -> FsckReport:
         return await fsck.run(self._database, self._paths.drafts, self._chunks, repair=repair)

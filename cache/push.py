@@ -317,11 +317,7 @@ class Push:
         for change in group.inodes:
             lost = objects & decode_manifest(change.content.manifest).object_ids() if change.content is not None else None
             if lost:
-                ino = self._ino(change.id)
-                missing.append((ino, lost))
-                sent = self._store.outstanding_content(ino)
-                if sent is not None and sent.draft is None:
-                    self._hold(group, "the service does not have the bytes of this version any more, and they are not here")
+                missing.append((self._ino(change.id), lost))
         return missing
 
     def _settle(self, settled: list[tuple[int, CompleteContent]]) -> None:

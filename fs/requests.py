@@ -18,6 +18,7 @@ import trio
 
 from cache.errors import CacheError
 from cache.model import FileState, Node
+from cache.reconnect import CannotReconnect
 from fs.control import ControlError, Handler, Json, Progress
 from fs.mount import Mount
 from fs.options import MountOptions
@@ -62,6 +63,7 @@ class Requests:
             "fsck": self.fsck,
             "confirm-deletes": self.confirm_deletes,
             "undo-deletes": self.undo_deletes,
+            "reconnect": self.reconnect,
         }
 
     async def status(self, arguments: Json, progress: Progress) -> Json:
@@ -127,6 +129,14 @@ class Requests:
 
     async def undo_deletes(self, arguments: Json, progress: Progress) -> Json:
         return {"files": self._drive.undo_deletes()}
+
+    async def reconnect(self, arguments: Json, progress: Progress) -> Json:
+        """`go_on`: do it; else only say what stopped the exchange (`reason` null: nothing)."""
+        try:
+            found = self._drive.reconnect(go_on=bool(arguments.get("go_on", False)))
+        except CannotReconnect as error:
+            raise ControlError(str(error)) from error
+        return {"reason": None, "by": None, "files": 0} if found is None else asdict(found)
 
     # ------------------------------------------------------------------------------------------------ at the end
 

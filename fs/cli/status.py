@@ -145,6 +145,8 @@ def _connection(drive: Json) -> str:
     why = drive["stopped_because"] or (drive["last_error"] if text == "unreachable" else None)
     if why:
         text += f": {why}"
+    if drive["stopped_because"]:
+        text += " (`aloft reconnect` says more)"
     return f"{text}, paused" if drive["paused"] else text
 
 
