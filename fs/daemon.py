@@ -28,6 +28,7 @@ from fs.mount import Mount
 from fs.mountpoints import MountPointError
 from fs.options import MountRequest
 from fs.requests import Requests
+from remote.memory import give_back_freed_memory
 
 if TYPE_CHECKING:
     from cache.drive import Drive, DriveOptions
@@ -43,6 +44,7 @@ _LAST_ANSWERS_SECONDS = 1.0
 def run_here(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
     """Be the mount process, until it is unmounted. `MountFailed` if it cannot begin, or ended by a failure."""
     try:
+        give_back_freed_memory()
         with home.locked(request.mount.mount_point):
             trio.run(_serve, home, request, ready)
     except Exception as error:

@@ -28,6 +28,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remote import protocol
+from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
 from remote.server.problems import Refused, invalid_field, problem_response
@@ -84,6 +85,7 @@ def run(config: ServerConfig, *, on_ready: Callable[[str], None] | None = None) 
 
     `DataFolderError`; `CannotListen`; `OSError` for a certificate or key that cannot be read.
     """
+    give_back_freed_memory()
     app = create_app(config)
     service: Service = app.state.service
     try:

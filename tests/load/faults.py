@@ -81,7 +81,10 @@ class Faults:
             self.failure = error
 
     def _one(self) -> None:
+        """Nothing, if only kinds were wanted that are not possible any more."""
         kinds = {name: weight for name, (weight, _) in self._kinds().items() if self._only is None or self._only in name}
+        if not kinds:
+            return
         name = self._random.choices(list(kinds), list(kinds.values()))[0]
         self.log.append((time.monotonic(), name))
         self._kinds()[name][1]()

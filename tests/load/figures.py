@@ -29,8 +29,6 @@ SLACK: Mapping[str, Slack] = {
     "tasks": Slack(0.0, 8),
     "replica": Slack(0.15, 4 * MIB),
     "wal": Slack(0.0, 16 * MIB),
-    "cache": Slack(0.1, 16 * MIB),
-    "cache files": Slack(0.1, 100),
     "drafts": Slack(0.0, 4 * MIB),
     "draft files": Slack(0.0, 20),
     "home files": Slack(0.0, 10),
@@ -76,6 +74,12 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def beyond(figures: Figures, limits: Mapping[str, int]) -> list[str]:
+    """Which figures are above a limit that they were given, and a tenth of it."""
+    above = {name: limit for name, limit in limits.items() if figures.get(name, 0) > limit * 1.1}
+    return [f"{name} is {figures[name]:,}, its limit {limit:,}" for name, limit in above.items()]
 
 
 def growth(half: Figures, end: Figures) -> list[str]:

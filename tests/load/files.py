@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.load.models import FileModel
-from tests.load.work import Disturbed, Task, Worker, difference
+from tests.load.work import Disturbed, Task, Worker, difference, read_at
 
 FILES = 5
 SIZES = (3_000, 60_000, 300_000, 1_500_000, 3_000_000)
@@ -113,7 +113,7 @@ class FileWorker(Worker):
     def _read(self) -> None:
         offset = self.random.randrange(len(self._model.content) + 100)
         length = self.random.randrange(1, 100_000)
-        found = self.do("read", lambda: os.pread(self._fd, length, offset))
+        found = self.do("read", lambda: read_at(self._fd, length, offset))
         self._same(found, bytes(self._model.content[offset : offset + length]), f"read {length} at {offset}")
 
     def _write(self) -> None:

@@ -30,7 +30,7 @@ SPARE_AT = 0.25
 """From this part of the run on, the first device and the service live on: their growth is looked at from half time to the end."""
 CACHE_DISK = "200m"
 ONE, TWO = "one", "two"
-CACHE_SIZE = {ONE: "64M", TWO: "24M"}
+CACHE_MIB = {ONE: 64, TWO: 24}
 WHERE = {"git": (0,), "sqlite": (0,), "fio": (0,), "stress-ng": (0,), "copies": (1,)}
 """Which devices have such a worker; the others have one each."""
 
@@ -116,10 +116,10 @@ class Party:
         self._say(f"service {self._service.pid}, mounts {' '.join(str(device.pid) for device in self._devices)}")
 
     def _add_device(self, number: int, name: str, planted: str | None = None) -> Device:
-        options = ["--cache-size", CACHE_SIZE.get(name, "1G"), "--upload-delay", "0.2"]
+        options = ["--cache-size", f"{CACHE_MIB.get(name, 1024)}M", "--upload-delay", "0.2"]
         device = Device(number, name, self._folder, self._board, options, planted)
         if os.geteuid() == 0:
-            size = f"size={CACHE_DISK}" if name in CACHE_SIZE else "size=2g"
+            size = f"size={CACHE_DISK}" if name in CACHE_MIB else "size=2g"
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"{size},mode=700", "aloft-load", str(device.cache)], check=True)
             self._disks.append(device.cache)
         self._devices.append(device)
@@ -274,6 +274,8 @@ class Party:
         self._say(f"{when}: " + ", ".join(f"{name} {value:,}" for name, value in taken.items()))
 
     def _judge_growth(self) -> None:
+        limits = {f"{name} cache": size * figures.MIB for name, size in CACHE_MIB.items()}
+        self.wrong += figures.beyond(self.summary.figures["end"], limits)
         if self._plan.judge_growth:
             grown = figures.growth(self.summary.figures["half"], self.summary.figures["end"])
             self.wrong += [line for line in grown if not line.startswith((f"{TWO} rss", f"{TWO} pss"))]
@@ -296,7 +298,9 @@ class Party:
         third.enter(self._service.proxy.url, register=False)
         third.mount()
         wait_until(lambda: third.ask("status")["drive"]["listing"]["finished"], "the third device lists all", SYNC_SECONDS)
+        self._say("the third device lists all")
         self._compare_trees([device.point for device in self._devices])
+        self._say(f"{self.summary.entries:,} entries compared")
         ledgers = [path / "ledger" for path in sorted((self._folder / "scratch").glob("shared-*"))]
         if ledgers:
             self.wrong += verdict.of_shared(third.point / "load" / "shared", ledgers)

@@ -5,6 +5,7 @@ The bugs are put into the running program, whose code knows nothing of them.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -15,7 +16,7 @@ import trio
 import cache.chunks
 import fs.cli.main
 import fs.operations
-from cache.chunks import OpenChunk
+from cache.files import Files
 from cache.openfile import File
 
 HANGS_AT = 400
@@ -29,19 +30,38 @@ def unverified_cache() -> None:
 
 
 def close_saves_nothing() -> None:
-    """What was written is not durable when close() returns (P1)."""
+    """What was written is only in memory when close() returns, and for some seconds after (P1)."""
 
-    async def flush(file: File) -> None:
-        file.ask_upload()
+    async def flush(file: Any) -> None: ...
 
-    planted: Any = File
-    planted.flush = flush
+    def released(files: Any, file: Any) -> None:
+        files._let_go(file)
+
+    planted_file: Any = File
+    planted_files: Any = Files
+    planted_file.flush, planted_files.released = flush, released
 
 
 def descriptors_leak() -> None:
-    """A chunk that is not needed any more stays open."""
-    planted: Any = OpenChunk
-    planted.__del__ = lambda chunk: None
+    """Each file that is opened leaves a descriptor behind."""
+    _with_each_open(lambda: os.open(os.devnull, os.O_RDONLY))
+
+
+def memory_grows() -> None:
+    """Each file that is opened leaves bytes behind."""
+    kept: list[bytes] = []
+    _with_each_open(lambda: kept.append(b"x" * 200_000))
+
+
+def _with_each_open(leak: Callable[[], object]) -> None:
+    planted: Any = fs.operations.Operations
+    open_file = planted.open
+
+    async def leaking(operations: Any, *arguments: Any) -> Any:
+        leak()
+        return await open_file(operations, *arguments)
+
+    planted.open = leaking
 
 
 def a_request_hangs() -> None:
@@ -55,19 +75,6 @@ def a_request_hangs() -> None:
         return await lookup(operations, *arguments)
 
     planted.lookup = never_once
-
-
-def memory_grows() -> None:
-    """Each read leaves something behind."""
-    planted: Any = File
-    read, kept = planted.read, []
-
-    async def keep(file: Any, offset: int, size: int) -> bytes:
-        data: bytes = await read(file, offset, size)
-        kept.append(bytes(100_000))
-        return data
-
-    planted.read = keep
 
 
 BUGS: dict[str, Callable[[], None]] = {

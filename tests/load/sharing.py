@@ -8,8 +8,9 @@ import os
 import time
 from pathlib import Path
 
+from tests.load import ledger
 from tests.load.ledger import Ledger, content, token_of
-from tests.load.work import Disturbed, Task, Worker, difference
+from tests.load.work import Disturbed, Task, Worker, difference, read_at
 
 NAMES = tuple(f"shared{number}" for number in range(8))
 MOST = 200_000
@@ -50,7 +51,7 @@ class SharedWriter(Worker):
         def write() -> None:
             descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                before = _read_all(descriptor)
+                before = read_at(descriptor, ledger.HEADER + MOST, 0)
                 self._ledger.say("intended", token, token_of(before))
                 os.ftruncate(descriptor, 0)
                 written = os.pwrite(descriptor, new, 0)
@@ -117,13 +118,6 @@ class Reader(Worker):
 def _piece(path: Path, offset: int, length: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.pread(descriptor, length, offset)
+        return read_at(descriptor, length, offset)
     finally:
         os.close(descriptor)
-
-
-def _read_all(descriptor: int) -> bytes:
-    parts = []
-    while part := os.pread(descriptor, 2**20, sum(map(len, parts))):
-        parts.append(part)
-    return b"".join(parts)

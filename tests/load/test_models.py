@@ -188,6 +188,11 @@ def test_growth_beyond_its_slack_is_said() -> None:
     assert [line.split(" grew")[0] for line in figures.growth(half, half | {"one descriptors": 900})] == ["one descriptors"]
 
 
+def test_a_figure_above_its_limit_is_said() -> None:
+    assert figures.beyond({"one cache": 105}, {"one cache": 100}) == []
+    assert figures.beyond({"one cache": 111}, {"one cache": 100}) == ["one cache is 111, its limit 100"]
+
+
 def test_trees_that_differ_are_said_to(tmp_path: Path) -> None:
     for name, content in (("one", "x"), ("two", "y")):
         (tmp_path / name).mkdir()

@@ -220,6 +220,17 @@ class Worker(ABC):
         self.progress.checked()
 
 
+def read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """All there is: a read whose later pages cannot be had returns the earlier ones, and only the next one says why."""
+    parts = b""
+    while len(parts) < length:
+        part = os.pread(descriptor, length - len(parts), offset + len(parts))
+        if not part:
+            break
+        parts += part
+    return parts
+
+
 def difference(found: bytes, wanted: bytes) -> str:
     """Where two contents differ, for a message."""
     if len(found) != len(wanted):
