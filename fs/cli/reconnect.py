@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -50,6 +51,8 @@ def reconnect(
         return
     if not yes:
         note(explained)
+        if not sys.stdin.isatty():
+            fail("nothing was changed: there is nobody to ask; give --yes to go on")
         if not typer.confirm("Go on?", err=True):
             fail("nothing was changed; the drive stays stopped")
     found = ask(home, "reconnect", {"go_on": True})

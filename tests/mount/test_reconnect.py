@@ -36,9 +36,10 @@ def test_a_person_goes_on_with_a_restored_service(service: Any, devices: Any) ->
     told = device.json("reconnect", "--dry-run")
     assert (told["by"], told["files"], told["reconnected"]) == ("service", 2, False)
     assert "conflicted copy" in told["would"]
-    refused = device.run("reconnect", input="n\n")
+    refused = device.run("reconnect")
     assert refused.returncode == 1
     assert "restored" in refused.stderr
+    assert "--yes" in refused.stderr
     assert device.json("status")["drive"]["connection"] == "stopped"
 
     assert "Going on" in device.aloft("reconnect", "--yes")
