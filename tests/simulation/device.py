@@ -1,0 +1,235 @@
+"""One device of a simulation: a home on the disk, and one drive after the other that lives on it.
+
+A crash is what SIGKILL leaves: the files as they are at that moment, even in the middle of a transaction, are copied to a new
+place, and whatever the dying drive still does, it does to the old one. Its requests that are under way may still be applied.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from cache.drive import Drive, DriveOptions
+from cache.errors import NoEntry
+from cache.files import File
+from cache.home import HomePaths
+from cache.model import Node
+from cache.store.schema import ROOT
+from remote.protocol import Kind
+from tests.simulation.network import Fault, Wire
+from tests.simulation.runtime import OwnClock, OwnRandomness
+from tests.simulation.serving import DEVICES, Backend
+
+OPTIONS = DriveOptions(cache_size=2 * 2**20, upload_delay=0.2, io_timeout=5.0)
+
+
+@dataclass(eq=False)
+class Handle:
+    """An open file, as an application holds it. `file` is the drive's, and goes with it."""
+
+    file: File
+    ino: int
+    writable: bool
+    written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a device tells the simulation."""
+
+    trace: Callable[[str], None]
+    happened: Callable[[Fault], None]
+
+
+@dataclass(eq=False)
+class _Life:
+    """One process: a drive, its wire, and what ends them."""
+
+    drive: Drive
+    wire: Wire
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    operations: set[trio.CancelScope] = field(default_factory=set)
+
+
+class Device:
+    """`life` counts the processes; an operation that began in one and ends in another did not end."""
+
+    def __init__(self, index: int, folder: Path, backend: Backend, seed: object, nursery: trio.Nursery, hooks: Hooks, skew: int) -> None:
+        self.index = index
+        self.name = DEVICES[index]
+        self.life = 0
+        self.handles: list[Handle] = []
+        self.page_limit: int | None = None
+        self.latency = 0.0
+        self.cable = True
+        self.skew = skew
+        self._folder = folder
+        self._backend = backend
+        self._seed = seed
+        self._nursery = nursery
+        self._hooks = hooks
+        self._home = self._next_home()
+        self._home.mkdir()
+        self._backups: list[Path] = []
+        self._running: _Life | None = None
+        self._until_crash: int | None = None
+
+    # ------------------------------------------------------------------------------------------------------- its lives
+
+    @property
+    def drive(self) -> Drive:
+        assert self._running is not None
+        return self._running.drive
+
+    @property
+    def wire(self) -> Wire:
+        assert self._running is not None
+        return self._running.wire
+
+    @property
+    def alive(self) -> bool:
+        return self._running is not None
+
+    async def start(self) -> None:
+        """A new process on what the home holds."""
+        self.life += 1
+        seed = f"{self._seed} {self.name} {self.life}"
+        caller = self._backend.caller(self.index)
+        wire = Wire(self.name, self._backend, caller, seed, self._nursery, self._hooks.trace, self._hooks.happened)
+        wire.page_limit, wire.latency, wire.cable = self.page_limit, self.latency, self.cable
+        wire.on_event = self._step
+        drive = Drive(
+            HomePaths.under(self._home),
+            wire,
+            OPTIONS,
+            OwnClock(self.skew),
+            OwnRandomness(seed),
+            space=self._backend.space,
+            device=self.name,
+        )
+        self._running = life = _Life(drive, wire)
+        await self._nursery.start(self._live, life)
+
+    @staticmethod
+    async def _live(life: _Life, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with life.scope:
+                await life.drive.run(task_status=task_status)
+        finally:
+            life.ended.set()
+
+    async def crash(self) -> None:
+        """The process is gone, now."""
+        life = self._running
+        if life is not None:
+            self._die()
+            await life.ended.wait()
+
+    async def stop(self) -> None:
+        """An orderly end: unmounting, without waiting for the network."""
+        life, self._running = self._running, None
+        if life is not None:
+            for handle in self.handles:
+                handle.file.release()
+            self.handles.clear()
+            await life.drive.stop()
+            await life.ended.wait()
+            life.wire.dead = True
+
+    def crash_after(self, steps: int) -> None:
+        """Die after so many more steps of requests."""
+        self._until_crash = steps
+
+    def _step(self) -> None:
+        if self._until_crash is not None:
+            self._until_crash -= 1
+            if self._until_crash < 0:
+                self._hooks.trace(f"{self.name} dies in the middle of it")
+                self._die()
+
+    def _die(self) -> None:
+        life, self._running = self._running, None
+        self._until_crash = None
+        if life is None:
+            return
+        left = self._next_home()
+        _copy(self._home, left)
+        self._home = left
+        self.handles.clear()
+        life.wire.dead = True
+        life.scope.cancel()
+        for scope in life.operations:
+            scope.cancel()
+
+    def operation(self) -> trio.CancelScope:
+        """Within, something is done on this process: it ends with it."""
+        assert self._running is not None
+        scope = trio.CancelScope()
+        self._running.operations.add(scope)
+        return scope
+
+    # -------------------------------------------------------------------------------------------------------- backups
+
+    def back_up(self) -> None:
+        """Copy the home as it is, as a person's backup does."""
+        copy = self._folder / f"{self.name}-backup-{len(self._backups) + 1}"
+        _copy(self._home, copy)
+        self._backups.append(copy)
+
+    @property
+    def backups(self) -> int:
+        return len(self._backups)
+
+    def restore(self, which: int) -> None:
+        """Put a backup in the place of the home, of which no process may run."""
+        assert self._running is None
+        self._home = self._next_home()
+        _copy(self._backups[which], self._home)
+
+    def _next_home(self) -> Path:
+        number = 1
+        while (home := self._folder / f"{self.name}-{number}").exists():
+            number += 1
+        return home
+
+    # ------------------------------------------------------------------------------------------------- looking at its tree
+
+    def set_cable(self, plugged: bool) -> None:
+        self.cable = plugged
+        if self._running is not None:
+            self._running.wire.set_cable(plugged)
+
+    def tree(self) -> dict[str, Node]:
+        """Every path below the root, sorted."""
+        found: dict[str, Node] = {}
+        folders = [("", ROOT)]
+        while folders:
+            path, ino = folders.pop()
+            for listed in self.drive.replica.list_entries(ino, 0, 1_000_000):
+                below = f"{path}/{listed.name}" if path else listed.name
+                found[below] = listed.node
+                if listed.node.kind is Kind.DIRECTORY:
+                    folders.append((below, listed.node.ino))
+        return dict(sorted(found.items()))
+
+    def node(self, path: str) -> Node | None:
+        try:
+            return self.drive.replica.resolve(path)
+        except NoEntry:
+            return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """All files of a home, as they are at this moment. What SQLite keeps in shared memory goes with the process."""
+    for folder, _, files in os.walk(source):
+        there = target / Path(folder).relative_to(source)
+        there.mkdir()
+        for name in files:
+            if not name.endswith("-shm"):
+                shutil.copyfile(Path(folder) / name, there / name)

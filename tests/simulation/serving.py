@@ -1,0 +1,127 @@
+"""The service of a simulation: the real one, on a data folder that can be killed, copied, put back and started again.
+
+Migrating a database and hashing a password take long, so one data folder with one account and its devices is made for the whole
+process, and each life begins with a copy of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import remote.server.accounts
+import remote.server.database.engine
+from remote.protocol import Account, Device, DeviceLogin, LoginRequest, RegisterRequest
+from remote.server.config import ServerConfig
+from remote.server.devices import Caller
+from remote.server.service import Service, open_service
+from tests.simulation import runtime
+
+BASE = "http://service.simulation"
+DEVICES = ("ada", "bob", "cyd", "dan", "eve")
+_PASSWORD = "correct horse"
+
+
+class Template:
+    """A data folder as it is after everybody has logged in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        chance = random.Random("template")
+        config = ServerConfig(data=folder, password_memory_kib=64)
+        service = open_service(config, clock=lambda: runtime.EPOCH_SECONDS * 10**9, random=chance.randbytes)
+        self.account: Account = service.accounts.register(RegisterRequest(email="ada@example.org", password=_PASSWORD))
+        self.devices: list[Device] = []
+        for name in DEVICES:
+            who = DeviceLogin(installation=chance.randbytes(16), name=name)
+            request = LoginRequest(email="ada@example.org", password=_PASSWORD, device=who)
+            self.devices.append(service.devices.login(self.account, request).device)
+        service.close()
+
+
+@cache
+def template() -> Template:
+    """Made once in a process, and removed with it."""
+    import atexit
+    import tempfile
+
+    made = Path(tempfile.mkdtemp(prefix="aloft-simulation-template-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Template(made / "data")
+
+
+class Backend:
+    """The one service. `service` is None while it is down."""
+
+    def __init__(self, folder: Path, seed: object) -> None:
+        self._folder = folder
+        self._random = random.Random(f"service {seed}")
+        self._number = 0
+        self.account = template().account
+        self.space = self.account.space
+        self.data = self._next_place()
+        _copy(template().folder, self.data)
+        self.backup: Path | None = None
+        self.service: Service | None = None
+        self.generation = 0
+        """Counts starts: an answer of an earlier one never arrives."""
+        self.on_served: Callable[[], None] = lambda: None
+        """Called when a request was served, before its answer leaves: where the service may die."""
+        self.start()
+
+    def caller(self, index: int) -> Caller:
+        return Caller(self.account.id, template().devices[index].id)
+
+    def start(self) -> None:
+        config = ServerConfig(data=self.data, password_memory_kib=64)
+        with (
+            mock.patch.object(remote.server.database.engine.Database, "migrate", lambda self: None),  # it is migrated
+            mock.patch.object(remote.server.accounts, "PasswordHasher", _NoPasswords),  # it hashes one at each start
+        ):
+            self.service = open_service(config, clock=runtime.wall_ns, random=self._random.randbytes)
+        self.generation += 1
+
+    def stop(self) -> None:
+        """In an orderly way: who waits is answered."""
+        if self.service is not None:
+            self.service.close()
+            self.service = None
+
+    def crash(self) -> None:
+        """At this very moment: what is in its files is all that is left."""
+        left = self._next_place()
+        _copy(self.data, left)
+        self.stop()
+        self.data = left
+
+    def _next_place(self) -> Path:
+        self._number += 1
+        return self._folder / f"service-{self._number}"
+
+
+class _NoPasswords:
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def hash(self, password: str) -> str:
+        return "nobody logs in"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """All files of a data folder. Objects never change, so they are shared."""
+    for folder, _, files in os.walk(source):
+        there = target / Path(folder).relative_to(source)
+        there.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in files:
+            if name.endswith("-shm"):
+                continue
+            file = Path(folder) / name
+            if "objects" in file.relative_to(source).parts:
+                os.link(file, there / name)
+            else:
+                shutil.copyfile(file, there / name)
