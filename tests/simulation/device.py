@@ -21,6 +21,8 @@ from cache.home import HomePaths
 from cache.model import Node
 from cache.store.schema import ROOT
 from remote.protocol import Kind
+from tests.simulation import ledger
+from tests.simulation.ledger import Ledger
 from tests.simulation.network import Fault, Wire
 from tests.simulation.runtime import OwnClock, OwnRandomness
 from tests.simulation.serving import DEVICES, Backend
@@ -30,18 +32,18 @@ OPTIONS = DriveOptions(cache_size=2 * 2**20, upload_delay=0.2, io_timeout=5.0)
 
 @dataclass(eq=False)
 class Handle:
-    """An open file, as an application holds it. `file` is the drive's, and goes with it."""
+    """An open file, as an application holds it. `seen` is what the ledger knows of it, `life` the process that it belongs to."""
 
     file: File
-    ino: int
-    writable: bool
-    written: bool = False
+    seen: ledger.Handle
+    life: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What a device tells the simulation."""
 
+    ledger: Ledger
     trace: Callable[[str], None]
     happened: Callable[[Fault], None]
 
@@ -68,7 +70,7 @@ class Device:
         self.page_limit: int | None = None
         self.latency = 0.0
         self.cable = True
-        self.skew = skew
+        self.clock = OwnClock(skew)
         self._folder = folder
         self._backend = backend
         self._seed = seed
@@ -108,13 +110,14 @@ class Device:
             HomePaths.under(self._home),
             wire,
             OPTIONS,
-            OwnClock(self.skew),
+            self.clock,
             OwnRandomness(seed),
             space=self._backend.space,
             device=self.name,
         )
         self._running = life = _Life(drive, wire)
         await self._nursery.start(self._live, life)
+        self._hooks.ledger.device_started(self.name, self._home / "replica.db")
 
     @staticmethod
     async def _live(life: _Life, task_status: trio.TaskStatus[None]) -> None:
@@ -136,11 +139,15 @@ class Device:
         life, self._running = self._running, None
         if life is not None:
             for handle in self.handles:
+                await handle.file.flush()
+                handle.seen.kept()
                 handle.file.release()
+                handle.seen.released()
             self.handles.clear()
             await life.drive.stop()
             await life.ended.wait()
             life.wire.dead = True
+            self._hooks.ledger.device_stopped(self.name)
 
     def crash_after(self, steps: int) -> None:
         """Die after so many more steps of requests."""
@@ -161,6 +168,8 @@ class Device:
         left = self._next_home()
         _copy(self._home, left)
         self._home = left
+        self._hooks.ledger.device_crashed(self.name)
+        self._hooks.ledger.device_stopped(self.name)
         self.handles.clear()
         life.wire.dead = True
         life.scope.cancel()

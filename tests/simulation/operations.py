@@ -1,0 +1,517 @@
+"""What a person, or a program, does on one device: every kind of file operation, through the drive's own interfaces.
+
+An operation takes three integers and picks with them among what there is, so it means something in whatever state the steps
+before it left. Each tells the ledger what it is about to do before it does it, and what the drive promised after that.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cache.errors import CacheError
+from cache.model import AttributeUpdate, Node, RenameMode
+from cache.store.schema import ROOT
+from remote.protocol import Kind
+from tests.simulation.device import Device, Handle
+from tests.simulation.ledger import Ledger
+
+T = TypeVar("T")
+
+NAMES = ("a", "b", "c.txt", "d", "long" * 60 + ".txt")
+HANDLES_MAX = 4
+SYNC_SECONDS = 5.0
+_KIB = 1024
+
+
+class Died(Exception):
+    """The process died while it did something, so the operation has no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    parent: int
+    name: str
+    node: Node
+    path: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.node.kind is Kind.FILE
+
+    @property
+    def is_folder(self) -> bool:
+        return self.node.kind is Kind.DIRECTORY
+
+
+class Person:
+    """At one device. `trace` hears what was done, in words."""
+
+    def __init__(self, device: Device, ledger: Ledger, trace: Callable[[str], None]) -> None:
+        self._device = device
+        self._ledger = ledger
+        self._trace = trace
+        self._written = 0
+
+    async def perform(self, kind: str, a: int, b: int, c: int) -> bool:
+        """Whether there was anything to do it on. What the file system refuses counts as done."""
+        life = self._device.life
+        with self._device.operation():
+            try:
+                return await OPERATIONS[kind](self, a, b, c)
+            except CacheError as refused:
+                self._say(f"refused: {type(refused).__name__}")
+                return True
+            except Died:
+                return True
+        self._trace(f"{self._device.name} {kind} was cut off by the end of process {life}")
+        return True
+
+    # ----------------------------------------------------------------------------------------------------- what there is
+
+    def _entries(self) -> list[Entry]:
+        found: list[Entry] = []
+        folders = [("", ROOT)]
+        while folders:
+            path, ino = folders.pop()
+            for listed in self._device.drive.replica.list_entries(ino, 0, 1_000_000):
+                entry = Entry(ino, listed.name, listed.node, f"{path}/{listed.name}")
+                found.append(entry)
+                if entry.is_folder:
+                    folders.append((entry.path, listed.node.ino))
+        return sorted(found, key=lambda entry: entry.path)
+
+    def _files(self) -> list[Entry]:
+        return [entry for entry in self._entries() if entry.is_file]
+
+    def _folders(self, entries: list[Entry]) -> list[tuple[int, str]]:
+        return [(ROOT, ""), *((entry.node.ino, entry.path) for entry in entries if entry.is_folder)]
+
+    def _content(self, choice: int) -> bytes:
+        """Bytes that nobody else writes; of every eight choices one is a content that others write too."""
+        self._written += 1
+        which, more = choice % 8, choice // 8
+        if which == 0:
+            return b"the same on every device\n" * (1 + more % 2)
+        chance = random.Random(f"{self._device.name} {self._written}")
+        head = f"{self._written} by {self._device.name};".encode()
+        if which < 5:
+            return head + b"." * (more % 100)
+        if which == 5:
+            return head + chance.randbytes(4 * _KIB + more % (3 * _KIB))
+        if which == 6:
+            return head + chance.randbytes(8 * _KIB + 29 * more % (24 * _KIB))
+        return head + bytes(12 * _KIB) + chance.randbytes(more % _KIB) + head
+
+    def _say(self, what: str) -> None:
+        self._trace(f"{self._device.name} {what}")
+
+    # -------------------------------------------------------------------------------------------------------- open files
+
+    async def _open(self, ino: int, *, truncate: bool = False, writable: bool = True) -> Handle:
+        file = self._device.drive.files.open(ino, writable=writable)
+        handle = Handle(file, self._ledger.opened(self._device.name, file), self._device.life)
+        if truncate:
+            handle.seen.truncate(0)
+            try:
+                file.truncate_nowait(0)
+            except BaseException:
+                self._release(handle)
+                raise
+        return handle
+
+    async def _write(self, handle: Handle, offset: int, data: bytes) -> None:
+        ino = handle.file.ino
+        if ino is not None:
+            self._ledger.touching(self._device.name, ino)
+        handle.seen.write(offset, data)
+        await handle.file.write(offset, data)
+        self._still_there(handle)
+        self._stamp(handle)
+
+    async def _truncate(self, handle: Handle, size: int) -> None:
+        if handle.file.ino is not None:
+            self._ledger.touching(self._device.name, handle.file.ino)
+        handle.seen.truncate(size)
+        await handle.file.truncate(size)
+        self._still_there(handle)
+
+    def _stamp(self, handle: Handle) -> None:
+        """The kernel keeps the times of what is written, and tells them before it flushes."""
+        ino = handle.file.ino
+        if ino is not None:
+            now = self._device.clock.wall_ns()
+            self._device.drive.replica.set_attributes(ino, AttributeUpdate(mtime_ns=now, ctime_ns=now))
+
+    async def _close(self, handle: Handle) -> None:
+        try:
+            await handle.file.flush()
+            self._still_there(handle)
+            handle.seen.kept()
+        finally:
+            if handle.life == self._device.life and self._device.alive:
+                self._release(handle)
+
+    def _release(self, handle: Handle) -> None:
+        handle.file.release()
+        handle.seen.released()
+
+    def _still_there(self, handle: Handle) -> None:
+        if handle.life != self._device.life or not self._device.alive:
+            raise Died
+
+    async def _put(self, ino: int, data: bytes, *, truncate: bool) -> None:
+        handle = await self._open(ino, truncate=truncate)
+        try:
+            await self._write(handle, 0, data)
+        finally:
+            await self._close(handle)
+
+    # ---------------------------------------------------------------------------------------------------- new and written
+
+    async def create(self, a: int, b: int, c: int) -> bool:
+        parent, path = _pick(self._folders(self._entries()), a)
+        name = NAMES[b % len(NAMES)]
+        self._say(f"create {path}/{name}")
+        await self._create(parent, name, self._content(c))
+        return True
+
+    async def _create(self, parent: int, name: str, data: bytes) -> int:
+        self._ledger.naming(self._device.name, name)
+        node = self._device.drive.replica.create(parent, name, Kind.FILE, mode=0o644, uid=None, gid=None)
+        self._ledger.touching(self._device.name, node.ino)
+        await self._put(node.ino, data, truncate=False)
+        return node.ino
+
+    async def mkdir(self, a: int, b: int, c: int) -> bool:
+        parent, path = _pick(self._folders(self._entries()), a)
+        name = NAMES[b % len(NAMES)]
+        self._say(f"mkdir {path}/{name}")
+        self._ledger.naming(self._device.name, name)
+        self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None)
+        return True
+
+    async def mkdir_deep(self, a: int, b: int, c: int) -> bool:
+        """In the deepest folder."""
+        folders = sorted(self._folders(self._entries()), key=lambda folder: -folder[1].count("/"))
+        parent, path = folders[0]
+        if path.count("/") > 7:
+            return False
+        name = NAMES[b % 4]
+        self._say(f"mkdir {path}/{name}")
+        self._ledger.naming(self._device.name, name)
+        self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None)
+        return True
+
+    async def symlink(self, a: int, b: int, c: int) -> bool:
+        parent, path = _pick(self._folders(self._entries()), a)
+        name = NAMES[b % len(NAMES)]
+        self._say(f"symlink {path}/{name}")
+        self._ledger.naming(self._device.name, name)
+        target = f"../{NAMES[c % 4]}"
+        self._device.drive.replica.create(parent, name, Kind.SYMLINK, mode=0o777, uid=None, gid=None, target=target)
+        return True
+
+    async def overwrite(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        self._say(f"overwrite {entry.path}")
+        await self._put(entry.node.ino, self._content(c), truncate=True)
+        return True
+
+    async def append(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        self._say(f"append to {entry.path}")
+        handle = await self._open(entry.node.ino)
+        try:
+            await self._write(handle, handle.file.size, self._content(c))
+        finally:
+            await self._close(handle)
+        return True
+
+    async def patch(self, a: int, b: int, c: int) -> bool:
+        """A small write somewhere in the middle, or a little beyond the end."""
+        if (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        self._say(f"patch {entry.path}")
+        handle = await self._open(entry.node.ino)
+        try:
+            await self._write(handle, b % (handle.file.size + 100), f"<{c} by {self._device.name}>".encode())
+        finally:
+            await self._close(handle)
+        return True
+
+    async def truncate(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        handle = await self._open(entry.node.ino)
+        size = b % (handle.file.size + 100)
+        self._say(f"truncate {entry.path} to {size}")
+        try:
+            await self._truncate(handle, size)
+        finally:
+            await self._close(handle)
+        return True
+
+    async def save_by_rename(self, a: int, b: int, c: int) -> bool:
+        """As editors do: a new file beside it, renamed over it."""
+        if (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        self._say(f"save {entry.path} by rename")
+        # The person saw what is replaced: what is written descends from it.
+        new = f".{self._device.name}.saving"
+        self._ledger.naming(self._device.name, new)
+        replica = self._device.drive.replica
+        node = replica.create(entry.parent, new, Kind.FILE, mode=0o644, uid=None, gid=None)
+        self._ledger.touching(self._device.name, node.ino)
+        await self._put(node.ino, self._content(c), truncate=False)
+        self._rename(entry.parent, new, node, entry.parent, entry.name, RenameMode.REPLACE)
+        return True
+
+    # ---------------------------------------------------------------------------------------------------------- the tree
+
+    def _rename(self, parent: int, name: str, moved: Node, new_parent: int, new_name: str, mode: RenameMode) -> None:
+        replica, device = self._device.drive.replica, self._device.name
+        self._ledger.naming(device, new_name)
+        self._ledger.naming(device, name)
+        self._ledger.touching(device, moved.ino)
+        try:
+            target: Node | None = replica.lookup(new_parent, new_name)
+        except CacheError:
+            target = None
+        if target is not None and target.ino != moved.ino:
+            if mode is RenameMode.EXCHANGE:
+                self._ledger.touching(device, target.ino)
+            else:
+                self._ledger.removing(device, target.ino)
+        replica.rename(parent, name, new_parent, new_name, mode)
+
+    async def rename(self, a: int, b: int, c: int) -> bool:
+        """To one of the few names in any folder, over what is there."""
+        entries = self._entries()
+        if (entry := _pick_or_none(entries, a)) is None:
+            return False
+        (parent, path), name = _pick(self._folders(entries), b), NAMES[c % len(NAMES)]
+        self._say(f"rename {entry.path} to {path}/{name}")
+        self._rename(entry.parent, entry.name, entry.node, parent, name, RenameMode.REPLACE)
+        return True
+
+    async def move(self, a: int, b: int, c: int) -> bool:
+        """Into another folder, under the same name, unless that is taken."""
+        entries = self._entries()
+        if (entry := _pick_or_none(entries, a)) is None:
+            return False
+        parent, path = _pick(self._folders(entries), b)
+        self._say(f"move {entry.path} into {path}/")
+        self._rename(entry.parent, entry.name, entry.node, parent, entry.name, RenameMode.NO_REPLACE)
+        return True
+
+    async def rename_over(self, a: int, b: int, c: int) -> bool:
+        files = self._files()
+        if len(files) < 2:
+            return False
+        entry, target = _pick(files, a), _pick(files, b)
+        self._say(f"rename {entry.path} over {target.path}")
+        self._rename(entry.parent, entry.name, entry.node, target.parent, target.name, RenameMode.REPLACE)
+        return True
+
+    async def exchange(self, a: int, b: int, c: int) -> bool:
+        entries = self._entries()
+        if len(entries) < 2:
+            return False
+        one, other = _pick(entries, a), _pick(entries, b)
+        self._say(f"exchange {one.path} and {other.path}")
+        self._rename(one.parent, one.name, one.node, other.parent, other.name, RenameMode.EXCHANGE)
+        return True
+
+    async def exchange_folders(self, a: int, b: int, c: int) -> bool:
+        folders = [entry for entry in self._entries() if entry.is_folder]
+        if len(folders) < 2:
+            return False
+        one, other = _pick(folders, a), _pick(folders, b)
+        self._say(f"exchange {one.path} and {other.path}")
+        self._rename(one.parent, one.name, one.node, other.parent, other.name, RenameMode.EXCHANGE)
+        return True
+
+    async def link(self, a: int, b: int, c: int) -> bool:
+        entries = self._entries()
+        if (entry := _pick_or_none([entry for entry in entries if entry.is_file], a)) is None:
+            return False
+        (parent, path), name = _pick(self._folders(entries), b), NAMES[c % len(NAMES)]
+        self._say(f"link {entry.path} as {path}/{name}")
+        self._ledger.naming(self._device.name, name)
+        self._ledger.linking(self._device.name, entry.node.ino)
+        self._device.drive.replica.link(entry.node.ino, parent, name)
+        return True
+
+    async def unlink(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none([entry for entry in self._entries() if not entry.is_folder], a)) is None:
+            return False
+        self._say(f"unlink {entry.path}")
+        self._unlink(entry)
+        return True
+
+    def _unlink(self, entry: Entry) -> None:
+        self._ledger.removing(self._device.name, entry.node.ino)
+        self._device.drive.replica.unlink(entry.parent, entry.name)
+
+    async def rmdir(self, a: int, b: int, c: int) -> bool:
+        entries = self._entries()
+        used = {entry.parent for entry in entries}
+        empty = [entry for entry in entries if entry.is_folder and entry.node.ino not in used]
+        if (entry := _pick_or_none(empty, a)) is None:
+            return False
+        self._say(f"rmdir {entry.path}")
+        self._ledger.removing(self._device.name, entry.node.ino)
+        self._device.drive.replica.rmdir(entry.parent, entry.name)
+        return True
+
+    async def rmtree(self, a: int, b: int, c: int) -> bool:
+        entries = self._entries()
+        if (top := _pick_or_none([entry for entry in entries if entry.is_folder], a)) is None:
+            return False
+        self._say(f"remove {top.path} and all in it")
+        below = [entry for entry in entries if entry.path.startswith(f"{top.path}/")]
+        for entry in sorted([top, *below], key=lambda entry: -entry.path.count("/")):
+            if entry.is_folder:
+                self._ledger.removing(self._device.name, entry.node.ino)
+                self._device.drive.replica.rmdir(entry.parent, entry.name)
+            else:
+                self._unlink(entry)
+        return True
+
+    # ---------------------------------------------------------------------------------------------------------- attributes
+
+    async def chmod(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._entries(), a)) is None:
+            return False
+        self._say(f"chmod {entry.path}")
+        mode = (0o600, 0o640, 0o644, 0o700, 0o755)[b % 5]
+        self._device.drive.replica.set_attributes(entry.node.ino, AttributeUpdate(mode=mode))
+        return True
+
+    async def utime(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._entries(), a)) is None:
+            return False
+        self._say(f"utime {entry.path}")
+        self._device.drive.replica.set_attributes(entry.node.ino, AttributeUpdate(mtime_ns=(1_000_000_000 + b) * 10**9))
+        return True
+
+    async def set_xattr(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._entries(), a)) is None:
+            return False
+        self._say(f"xattr of {entry.path}")
+        self._device.drive.replica.set_xattr(entry.node.ino, f"user.{b % 3}", str(c).encode())
+        return True
+
+    # ------------------------------------------------------------------------------------------------- files that stay open
+
+    async def open_file(self, a: int, b: int, c: int) -> bool:
+        if len(self._device.handles) >= HANDLES_MAX or (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        self._say(f"open {entry.path}")
+        self._device.handles.append(await self._open(entry.node.ino))
+        return True
+
+    async def create_open(self, a: int, b: int, c: int) -> bool:
+        if len(self._device.handles) >= HANDLES_MAX:
+            return False
+        parent, path = _pick(self._folders(self._entries()), a)
+        name = NAMES[b % len(NAMES)]
+        self._say(f"create {path}/{name}, and keep it open")
+        self._ledger.naming(self._device.name, name)
+        node = self._device.drive.replica.create(parent, name, Kind.FILE, mode=0o644, uid=None, gid=None)
+        self._ledger.touching(self._device.name, node.ino)
+        self._device.handles.append(await self._open(node.ino))
+        return True
+
+    async def write_open(self, a: int, b: int, c: int) -> bool:
+        if (handle := _pick_or_none(self._device.handles, a)) is None:
+            return False
+        self._say("write through an open handle")
+        await self._write(handle, b % (handle.file.size + 10), self._content(c))
+        return True
+
+    async def fsync_open(self, a: int, b: int, c: int) -> bool:
+        if (handle := _pick_or_none(self._device.handles, a)) is None:
+            return False
+        self._say("fsync an open handle")
+        await handle.file.fsync()
+        self._still_there(handle)
+        handle.seen.kept()
+        return True
+
+    async def close_open(self, a: int, b: int, c: int) -> bool:
+        if (handle := _pick_or_none(self._device.handles, a)) is None:
+            return False
+        self._say("close an open handle")
+        self._device.handles.remove(handle)
+        await self._close(handle)
+        return True
+
+    # -------------------------------------------------------------------------------------------------- reading and keeping
+
+    async def read(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._files(), a)) is None:
+            return False
+        self._say(f"read {entry.path}")
+        handle = await self._open(entry.node.ino, writable=False)
+        try:
+            await self._read(handle)
+        finally:
+            if handle.life == self._device.life and self._device.alive:
+                self._release(handle)
+        return True
+
+    async def read_open(self, a: int, b: int, c: int) -> bool:
+        if (handle := _pick_or_none(self._device.handles, a)) is None:
+            return False
+        self._say("read an open handle")
+        await self._read(handle)
+        return True
+
+    async def _read(self, handle: Handle) -> None:
+        data = await handle.file.read(0, handle.file.size)
+        self._still_there(handle)
+        self._ledger.check_read(handle.seen, data)
+
+    async def sync(self, a: int, b: int, c: int) -> bool:
+        self._say("sync")
+        report = await self._device.drive.sync(SYNC_SECONDS)
+        self._say(f"sync is complete: {report.complete}")
+        return True
+
+    async def pin(self, a: int, b: int, c: int) -> bool:
+        if (entry := _pick_or_none(self._entries(), a)) is None:
+            return False
+        self._say(f"{'un' * (b % 2)}pin {entry.path}")
+        await (self._device.drive.unpin if b % 2 else self._device.drive.pin)(entry.node.ino)
+        return True
+
+    async def evict(self, a: int, b: int, c: int) -> bool:
+        self._say("evict everything")
+        await self._device.drive.evict(ROOT)
+        return True
+
+
+Operation = Callable[[Person, int, int, int], Awaitable[bool]]
+OPERATIONS: dict[str, Operation] = {
+    name: getattr(Person, name)
+    for name in (
+        *("create", "mkdir", "mkdir_deep", "symlink", "overwrite", "append", "patch", "truncate", "save_by_rename"),
+        *("rename", "move", "rename_over", "exchange", "exchange_folders", "link", "unlink", "rmdir", "rmtree"),
+        *("chmod", "utime", "set_xattr", "open_file", "create_open", "write_open", "fsync_open", "close_open"),
+        *("read", "read_open", "sync", "pin", "evict"),
+    )
+}
+
+
+def _pick(choices: list[T], number: int) -> T:
+    return choices[number % len(choices)]
+
+
+def _pick_or_none(choices: list[T], number: int) -> T | None:
+    return choices[number % len(choices)] if choices else None

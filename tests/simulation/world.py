@@ -1,0 +1,308 @@
+"""One life: a service, its devices, what people and faults do to them, the healing after it, and whether all is well then."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from tests.simulation import runtime
+from tests.simulation.device import Device, Hooks
+from tests.simulation.ledger import Ledger
+from tests.simulation.network import CLASSES, Class, Fault
+from tests.simulation.operations import OPERATIONS, Person
+from tests.simulation.scenario import Scenario, Step
+from tests.simulation.serving import Backend
+
+ROUNDS = 14
+SILENCE = 1.0
+"""Virtual seconds without a request after which a phase of healing is over."""
+PHASE_MAX = 90.0
+SETTLE_MAX = 60.0
+
+
+class Broken(AssertionError):
+    """Something that must never happen did."""
+
+
+@dataclass
+class Trace:
+    """What happened, in order: kept as text if somebody wants to read it, as a digest always."""
+
+    keep: bool = False
+    lines: list[str] = field(default_factory=list)
+    _digest: object = field(default_factory=hashlib.sha256)
+
+    def __call__(self, text: str) -> None:
+        line = f"{trio.current_time():9.3f} {text}"
+        self._digest.update(line.encode())  # type: ignore[attr-defined]
+        if self.keep:
+            self.lines.append(line)
+
+    @property
+    def digest(self) -> str:
+        return str(self._digest.hexdigest())  # type: ignore[attr-defined]
+
+
+@dataclass
+class Outcome:
+    """What became of one life. `failure` None: all was well."""
+
+    scenario: Scenario
+    trace: Trace
+    counts: Counter[str]
+    rounds: int = 0
+    virtual_seconds: float = 0.0
+    failure: str | None = None
+
+
+class World:
+    def __init__(self, scenario: Scenario, folder: Path, nursery: trio.Nursery, trace: Trace) -> None:
+        self.scenario = scenario
+        self.trace = trace
+        self.counts: Counter[str] = Counter()
+        self.rounds = 0
+        self._nursery = nursery
+        self._faults_met = 0
+        self.backend = Backend(folder, scenario.seed)
+        self.ledger = Ledger(single="ada" if scenario.single else None)
+        self.ledger.service_at(self.backend.data, self.backend.space)
+        hooks = Hooks(self.ledger, trace, self._fault_met)
+        self.devices = [
+            Device(index, folder, self.backend, scenario.seed, nursery, hooks, scenario.skews[index])
+            for index in range(scenario.devices)
+        ]
+        self.people = [Person(device, self.ledger, trace) for device in self.devices]
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.backend.stop()
+
+    def _fault_met(self, fault: Fault) -> None:
+        self.counts[f"fault: {fault}"] += 1
+
+    # ------------------------------------------------------------------------------------------------------------ a life
+
+    async def live(self) -> None:
+        for device in self.devices:
+            device.page_limit, device.latency = self.scenario.page_limit, self.scenario.latency
+            await device.start()
+        await self._settle()
+        for step in self.scenario.steps:
+            await self._step(step)
+        await self._heal()
+        await self._check()
+
+    async def _step(self, step: Step) -> None:
+        device = self.devices[step.device % len(self.devices)]
+        if not device.alive:
+            await device.start()
+        if step.what in OPERATIONS:
+            if await self.people[device.index].perform(step.what, step.a, step.b, step.c):
+                self.counts["operations"] += 1
+                self.counts[f"operation: {step.what}"] += 1
+            await trio.lowlevel.checkpoint()
+        else:
+            await STEPS[step.what](self, device, step)
+
+    async def _wait(self, device: Device, step: Step) -> None:
+        await trio.sleep(step.a / 1000)
+
+    async def _settle_step(self, device: Device, step: Step) -> None:
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Until everybody has everything, in peace."""
+        with trio.move_on_after(SETTLE_MAX):
+            while not self._is_quiet():
+                await trio.sleep(0.5)
+
+    # ------------------------------------------------------------------------------------------------------------- faults
+
+    async def _arm(self, device: Device, step: Step) -> None:
+        fault = list(Fault)[step.a % len(Fault)]
+        class_ = CLASSES[fault][step.b % len(CLASSES[fault])]
+        device.wire.arm(fault, class_)
+
+    async def _unplug(self, device: Device, step: Step) -> None:
+        self._count("fault: offline")
+        device.set_cable(False)
+
+    async def _cable(self, device: Device, step: Step) -> None:
+        """Out, and in again after a moment."""
+        self._count("fault: cable")
+        device.set_cable(False)
+        self._nursery.start_soon(self._plug_later, device, step.a % 4000 / 1000)
+
+    async def _plug_later(self, device: Device, seconds: float) -> None:
+        await trio.sleep(seconds)
+        device.set_cable(True)
+
+    async def _offline(self, device: Device, step: Step) -> None:
+        self._count("fault: offline")
+        device.drive.set_offline(True)
+
+    async def _connect(self, device: Device, step: Step) -> None:
+        device.set_cable(True)
+        device.drive.set_offline(False)
+
+    async def _crash(self, device: Device, step: Step) -> None:
+        if step.a % 3 == 0:
+            self._count("fault: crash")
+            self.trace(f"{device.name} crashes")
+            await device.crash()
+        else:
+            device.crash_after(step.b % 12)
+
+    async def _service(self, device: Device, step: Step) -> None:
+        if self.backend.service is None:
+            return
+        crash = step.a % 2 == 0
+        self._count(f"fault: service {'crash' if crash else 'restart'}")
+        self.trace("the service crashes" if crash else "the service restarts")
+        if crash:
+            self.backend.crash()
+            for each in self.devices:
+                if each.alive:
+                    each.wire.break_all()
+        else:
+            self.backend.stop()
+        self._nursery.start_soon(self._start_later, (0.0, 0.5, 4.0)[step.b % 3])
+
+    async def _start_later(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.backend.start()
+        self.ledger.service_at(self.backend.data, self.backend.space)
+
+    async def _nothing(self, device: Device, step: Step) -> None:
+        pass
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+
+    # ------------------------------------------------------------------------------------------------------------ healing
+
+    async def _heal(self) -> None:
+        """Undisturbed rounds, in one of three orders, until every side is quiet."""
+        self.trace("healing")
+        await trio.sleep(5.0)  # whatever was to come back by itself has come back
+        for device in self.devices:
+            if not device.alive:
+                await device.start()
+            device.set_cable(True)
+            device.wire.disarm()
+            device.wire.latency, device.wire.page_limit = 0.0, None
+            device.crash_never()
+            await self.people[device.index].close_all()
+            device.drive.set_offline(True)
+        chance = random.Random(f"healing {self.scenario.seed}")
+        for device in self.devices:
+            device.wire.set_gates(push=False, pull=False)
+            device.drive.set_offline(False)
+        for self.rounds in range(1, ROUNDS + 1):
+            await ORDERS[self.scenario.healing](self, chance.sample(self.devices, len(self.devices)))
+            if self._is_quiet():
+                return
+        raise Broken(f"not quiet after {ROUNDS} rounds: {self._unrest()}")
+
+    async def _pull_push(self, devices: list[Device]) -> None:
+        """One device after the other, both ways."""
+        for device in devices:
+            await self._phase([device], push=True, pull=True)
+
+    async def _deliver_pull_push(self, devices: list[Device]) -> None:
+        await self._phase(devices, push=True, pull=False)
+        await self._phase(devices, push=False, pull=True)
+        await self._phase(devices, push=True, pull=False)
+
+    async def _push_before_pull(self, devices: list[Device]) -> None:
+        await self._phase(devices, push=True, pull=False)
+        await self._phase(devices, push=False, pull=True)
+
+    async def _phase(self, devices: list[Device], *, push: bool, pull: bool) -> None:
+        """Let these devices go on until none has anything to say."""
+        for device in devices:
+            device.wire.set_gates(push=push, pull=pull)
+        with trio.move_on_after(PHASE_MAX):
+            while True:
+                before = [device.wire.begun for device in devices]
+                await trio.sleep(SILENCE)
+                if before == [device.wire.begun for device in devices] and not any(device.wire.busy for device in devices):
+                    break
+        for device in devices:
+            device.wire.set_gates(push=False, pull=False)
+
+    def _is_quiet(self) -> bool:
+        return not self._unrest()
+
+    def _unrest(self) -> list[str]:
+        """What somebody has yet to send or to hear."""
+        if self.backend.service is None:
+            return ["the service is down"]
+        revision = self.ledger.served.current_revision()
+        return [said for device in self.devices if (said := _unrest_of(device, revision))]
+
+    # ----------------------------------------------------------------------------------------------------------- checking
+
+    async def _check(self) -> None:
+        for device in self.devices:
+            device.wire.set_gates(push=True, pull=True)
+
+
+def _unrest_of(device: Device, revision: int) -> str:
+    if not device.alive:
+        return f"{device.name} is dead"
+    status = device.drive.status()
+    if status.stopped_because:
+        return f"{device.name} stopped: {status.stopped_because}"
+    behind = device.behind(revision)
+    if status.queue.files or status.queue.changes or behind:
+        return f"{device.name}: {status.queue.files} files and {status.queue.changes} changes wait, {behind or 'up to date'}"
+    return ""
+
+
+STEPS: dict[str, Callable[..., object]] = {
+    "wait": World._wait,
+    "settle": World._settle_step,
+    "fault": World._arm,
+    "cable": World._cable,
+    "unplug": World._unplug,
+    "offline": World._offline,
+    "connect": World._connect,
+    "crash": World._crash,
+    "service": World._service,
+    "backup": World._nothing,
+    "restore": World._nothing,
+    "collect": World._nothing,
+}
+ORDERS = (World._pull_push, World._deliver_pull_push, World._push_before_pull)
+
+
+def live(scenario: Scenario, *, keep_trace: bool = False) -> Outcome:
+    """Live through a scenario. Raises nothing for what goes wrong in it."""
+    outcome = Outcome(scenario, Trace(keep_trace), Counter())
+    with runtime.folder() as folder:
+        runtime.run(scenario.seed, _live, outcome, folder)
+    return outcome
+
+
+async def _live(outcome: Outcome, folder: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(outcome.scenario, folder, nursery, outcome.trace)
+        try:
+            await world.live()
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong is the finding
+            import traceback
+            outcome.failure = f"{type(error).__name__}: {error}"
+            if outcome.trace.keep: traceback.print_exc()
+        outcome.counts, outcome.rounds, outcome.virtual_seconds = world.counts, world.rounds, trio.current_time()
+        for device in world.devices:
+            await device.crash()
+        world.close()
+        nursery.cancel_scope.cancel()
