@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ class Hooks:
     ledger: Ledger
     trace: Callable[[str], None]
     happened: Callable[[Fault], None]
+    committed: Callable[[str], None]
 
 
 @dataclass(eq=False)
@@ -54,6 +56,8 @@ class _Life:
 
     drive: Drive
     wire: Wire
+    rows: sqlite3.Connection
+    """Beside the drive's own, for looking."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     operations: set[trio.CancelScope] = field(default_factory=set)
@@ -103,7 +107,10 @@ class Device:
         self.life += 1
         seed = f"{self._seed} {self.name} {self.life}"
         caller = self._backend.caller(self.index)
-        wire = Wire(self.name, self._backend, caller, seed, self._nursery, self._hooks.trace, self._hooks.happened)
+        hooks = self._hooks
+        wire = Wire(
+            self.name, self._backend, caller, seed, self._nursery, hooks.trace, hooks.happened, hooks.committed
+        )
         wire.page_limit, wire.latency, wire.cable = self.page_limit, self.latency, self.cable
         wire.on_event = self._step
         drive = Drive(
@@ -115,9 +122,11 @@ class Device:
             space=self._backend.space,
             device=self.name,
         )
-        self._running = life = _Life(drive, wire)
+        database = self._home / "replica.db"
+        rows = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+        self._running = life = _Life(drive, wire, rows)
         await self._nursery.start(self._live, life)
-        self._hooks.ledger.device_started(self.name, self._home / "replica.db")
+        self._hooks.ledger.device_started(self.name, database)
 
     @staticmethod
     async def _live(life: _Life, task_status: trio.TaskStatus[None]) -> None:
@@ -125,6 +134,7 @@ class Device:
             with life.scope:
                 await life.drive.run(task_status=task_status)
         finally:
+            life.rows.close()
             life.ended.set()
 
     async def crash(self) -> None:
@@ -152,6 +162,9 @@ class Device:
     def crash_after(self, steps: int) -> None:
         """Die after so many more steps of requests."""
         self._until_crash = steps
+
+    def crash_never(self) -> None:
+        self._until_crash = None
 
     def _step(self) -> None:
         if self._until_crash is not None:
@@ -226,6 +239,18 @@ class Device:
                 if listed.node.kind is Kind.DIRECTORY:
                     folders.append((below, listed.node.ino))
         return dict(sorted(found.items()))
+
+    def behind(self, revision: int) -> str:
+        """What of the exchange with the service, which is at this revision, is not finished; "": nothing."""
+        assert self._running is not None
+        rows = self._running.rows
+        snapshot, sent = rows.execute("SELECT snapshot, commit_body IS NOT NULL FROM space").fetchone()
+        if sent:
+            return "a commit is outstanding"
+        if snapshot < revision:
+            return f"it is at {snapshot} of {revision}"
+        staged = rows.execute("SELECT EXISTS (SELECT 1 FROM staged_entry) OR EXISTS (SELECT 1 FROM staged_inode)").fetchone()[0]
+        return "pages wait for the merge" if staged else ""
 
     def node(self, path: str) -> Node | None:
         try:

@@ -97,7 +97,8 @@ class Gates:
 
 
 class Wire:
-    """`remote.api.Service` for one life of one device's process. `happened` hears of each fault that met a request."""
+    """`remote.api.Service` for one life of one device's process. `happened` hears of each fault that met a request,
+    `committed` of each commit that changed the service."""
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class Wire:
         nursery: trio.Nursery,
         trace: Callable[[str], None],
         happened: Callable[[Fault], None],
+        committed: Callable[[str], None],
     ) -> None:
         self.name = name
         self.latency = 0.0
@@ -127,6 +129,7 @@ class Wire:
         self._nursery = nursery
         self._trace = trace
         self._happened = happened
+        self._committed = committed
         self._armed: dict[Class, deque[Fault]] = {each: deque() for each in Class}
         self._under_way: dict[int, trio.CancelScope] = {}
         self._gates = Gates()
@@ -172,6 +175,7 @@ class Wire:
             except ValidationError as error:
                 raise from_validation(error) from error
             if committed.changed:
+                self._committed(self.name)
                 service.wake.notify(space)
             return committed.answer
 
@@ -187,7 +191,6 @@ class Wire:
                 return page.answer
             with service.wake.subscribe(page.topics) as waiter:
                 while True:
-                    page = service.feed.page(self._caller, cursor, rows)
                     left = until - trio.current_time()
                     if page.worth_sending or left <= 0 or service.wake.closed:
                         return page.answer
@@ -196,6 +199,7 @@ class Wire:
                         await waiter.wait(left)
                     finally:
                         self.waiting -= 1
+                    page = service.feed.page(self._caller, cursor, rows)
 
         return await self._call(ChangesPage, Class.CHANGES, serve)
 

@@ -162,6 +162,11 @@ class Person:
         if handle.life != self._device.life or not self._device.alive:
             raise Died
 
+    async def close_all(self) -> None:
+        """Close what is still open."""
+        while self._device.handles:
+            await self.perform("close_open", 0, 0, 0)
+
     async def _put(self, ino: int, data: bytes, *, truncate: bool) -> None:
         handle = await self._open(ino, truncate=truncate)
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +60,7 @@ class Outcome:
     trace: Trace
     counts: Counter[str]
     rounds: int = 0
+    steps_done: int = 0
     virtual_seconds: float = 0.0
     failure: str | None = None
 
@@ -67,13 +70,14 @@ class World:
         self.scenario = scenario
         self.trace = trace
         self.counts: Counter[str] = Counter()
-        self.rounds = 0
+        self.rounds = self.steps_done = 0
         self._nursery = nursery
-        self._faults_met = 0
+        self.wrong: list[str] = []
+        """What was found to be wrong where it could not be raised."""
         self.backend = Backend(folder, scenario.seed)
         self.ledger = Ledger(single="ada" if scenario.single else None)
         self.ledger.service_at(self.backend.data, self.backend.space)
-        hooks = Hooks(self.ledger, trace, self._fault_met)
+        hooks = Hooks(self.ledger, trace, self._fault_met, self._committed)
         self.devices = [
             Device(index, folder, self.backend, scenario.seed, nursery, hooks, scenario.skews[index])
             for index in range(scenario.devices)
@@ -87,6 +91,12 @@ class World:
     def _fault_met(self, fault: Fault) -> None:
         self.counts[f"fault: {fault}"] += 1
 
+    def _committed(self, device: str) -> None:
+        try:
+            self.ledger.committed(device)
+        except AssertionError as error:
+            self.wrong.append(str(error))
+
     # ------------------------------------------------------------------------------------------------------------ a life
 
     async def live(self) -> None:
@@ -95,6 +105,7 @@ class World:
             await device.start()
         await self._settle()
         for step in self.scenario.steps:
+            self.steps_done += 1
             await self._step(step)
         await self._heal()
         await self._check()
@@ -110,6 +121,11 @@ class World:
             await trio.lowlevel.checkpoint()
         else:
             await STEPS[step.what](self, device, step)
+        self._all_well()
+
+    def _all_well(self) -> None:
+        if self.wrong:
+            raise Broken(self.wrong[0])
 
     async def _wait(self, device: Device, step: Step) -> None:
         await trio.sleep(step.a / 1000)
@@ -207,6 +223,7 @@ class World:
             device.drive.set_offline(False)
         for self.rounds in range(1, ROUNDS + 1):
             await ORDERS[self.scenario.healing](self, chance.sample(self.devices, len(self.devices)))
+            self._all_well()
             if self._is_quiet():
                 return
         raise Broken(f"not quiet after {ROUNDS} rounds: {self._unrest()}")
@@ -296,13 +313,45 @@ async def _live(outcome: Outcome, folder: Path) -> None:
     async with trio.open_nursery() as nursery:
         world = World(outcome.scenario, folder, nursery, outcome.trace)
         try:
-            await world.live()
+            with _errors_into(world.wrong, outcome.trace):
+                await world.live()
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the finding
-            import traceback
             outcome.failure = f"{type(error).__name__}: {error}"
-            if outcome.trace.keep: traceback.print_exc()
-        outcome.counts, outcome.rounds, outcome.virtual_seconds = world.counts, world.rounds, trio.current_time()
+            outcome.trace("".join(traceback.format_exception(error)))
+        outcome.counts, outcome.rounds, outcome.steps_done = world.counts, world.rounds, world.steps_done
+        outcome.virtual_seconds = trio.current_time()
         for device in world.devices:
             await device.crash()
         world.close()
         nursery.cancel_scope.cancel()
+
+
+class _Errors(logging.Handler):
+    """Parts of a drive that fail are restarted by it; here nothing may fail that the code does not expect."""
+
+    def __init__(self, wrong: list[str], trace: Trace) -> None:
+        super().__init__(logging.WARNING)
+        self._wrong = wrong
+        self._trace = trace
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        said = record.getMessage() + (f": {type(error).__name__}: {error}" if error else "")
+        self._trace(f"log: {said}")
+        if record.levelno >= logging.ERROR:
+            if error is not None and self._trace.keep:
+                self._trace.lines += traceback.format_exception(error)
+            self._wrong.append(said)
+
+
+@contextmanager
+def _errors_into(wrong: list[str], trace: Trace) -> Iterator[None]:
+    logger, handler = logging.getLogger("cache"), _Errors(wrong, trace)
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
