@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("fs", "cache", "remote")
 TOP_LEVEL = {"fs", "cache", "remote", "tests", "scripts", "docs", "pyproject.toml", "README.md", "LICENSE"}
-SCRIPTS = ("setup", "test", "check", "demo", "bench")
+SCRIPTS = ("setup", "test", "check", "demo", "bench", "simulate")
 ALOFT = Path(sys.executable).with_name("aloft")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,8 @@ from pathlib import Path
 import trio
 
 from cache.drive import Drive, DriveOptions
-from cache.errors import NoEntry
 from cache.files import File
 from cache.home import HomePaths
-from cache.model import Node
-from cache.store.schema import ROOT
-from remote.protocol import Kind
 from tests.simulation import ledger
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Fault, Wire
@@ -56,8 +51,6 @@ class _Life:
 
     drive: Drive
     wire: Wire
-    rows: sqlite3.Connection
-    """Beside the drive's own, for looking."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     operations: set[trio.CancelScope] = field(default_factory=set)
@@ -66,7 +59,9 @@ class _Life:
 class Device:
     """`life` counts the processes; an operation that began in one and ends in another did not end."""
 
-    def __init__(self, index: int, folder: Path, backend: Backend, seed: object, nursery: trio.Nursery, hooks: Hooks, skew: int) -> None:
+    def __init__(
+        self, index: int, folder: Path, backend: Backend, seed: object, nursery: trio.Nursery, hooks: Hooks, skew: int
+    ) -> None:
         self.index = index
         self.name = DEVICES[index]
         self.life = 0
@@ -108,9 +103,7 @@ class Device:
         seed = f"{self._seed} {self.name} {self.life}"
         caller = self._backend.caller(self.index)
         hooks = self._hooks
-        wire = Wire(
-            self.name, self._backend, caller, seed, self._nursery, hooks.trace, hooks.happened, hooks.committed
-        )
+        wire = Wire(self.name, self._backend, caller, seed, self._nursery, hooks.trace, hooks.happened, hooks.committed)
         wire.page_limit, wire.latency, wire.cable = self.page_limit, self.latency, self.cable
         wire.on_event = self._step
         drive = Drive(
@@ -123,10 +116,9 @@ class Device:
             device=self.name,
         )
         database = self._home / "replica.db"
-        rows = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
-        self._running = life = _Life(drive, wire, rows)
-        await self._nursery.start(self._live, life)
+        self._running = life = _Life(drive, wire)
         self._hooks.ledger.device_started(self.name, database)
+        await self._nursery.start(self._live, life)
 
     @staticmethod
     async def _live(life: _Life, task_status: trio.TaskStatus[None]) -> None:
@@ -134,7 +126,6 @@ class Device:
             with life.scope:
                 await life.drive.run(task_status=task_status)
         finally:
-            life.rows.close()
             life.ended.set()
 
     async def crash(self) -> None:
@@ -220,43 +211,12 @@ class Device:
             number += 1
         return home
 
-    # ------------------------------------------------------------------------------------------------- looking at its tree
+    # ------------------------------------------------------------------------------------------------------------ the cable
 
     def set_cable(self, plugged: bool) -> None:
         self.cable = plugged
         if self._running is not None:
             self._running.wire.set_cable(plugged)
-
-    def tree(self) -> dict[str, Node]:
-        """Every path below the root, sorted."""
-        found: dict[str, Node] = {}
-        folders = [("", ROOT)]
-        while folders:
-            path, ino = folders.pop()
-            for listed in self.drive.replica.list_entries(ino, 0, 1_000_000):
-                below = f"{path}/{listed.name}" if path else listed.name
-                found[below] = listed.node
-                if listed.node.kind is Kind.DIRECTORY:
-                    folders.append((below, listed.node.ino))
-        return dict(sorted(found.items()))
-
-    def behind(self, revision: int) -> str:
-        """What of the exchange with the service, which is at this revision, is not finished; "": nothing."""
-        assert self._running is not None
-        rows = self._running.rows
-        snapshot, sent = rows.execute("SELECT snapshot, commit_body IS NOT NULL FROM space").fetchone()
-        if sent:
-            return "a commit is outstanding"
-        if snapshot < revision:
-            return f"it is at {snapshot} of {revision}"
-        staged = rows.execute("SELECT EXISTS (SELECT 1 FROM staged_entry) OR EXISTS (SELECT 1 FROM staged_inode)").fetchone()[0]
-        return "pages wait for the merge" if staged else ""
-
-    def node(self, path: str) -> Node | None:
-        try:
-            return self.drive.replica.resolve(path)
-        except NoEntry:
-            return None
 
 
 def _copy(source: Path, target: Path) -> None:

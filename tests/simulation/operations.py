@@ -113,6 +113,12 @@ class Person:
     async def _open(self, ino: int, *, truncate: bool = False, writable: bool = True) -> Handle:
         file = self._device.drive.files.open(ino, writable=writable)
         handle = Handle(file, self._ledger.opened(self._device.name, file), self._device.life)
+        if handle.seen.uncertain and not truncate:
+            try:
+                await self._read(handle)
+            except BaseException:
+                self._close_quietly(handle)
+                raise
         if truncate:
             handle.seen.truncate(0)
             try:
@@ -151,8 +157,12 @@ class Person:
             self._still_there(handle)
             handle.seen.kept()
         finally:
-            if handle.life == self._device.life and self._device.alive:
-                self._release(handle)
+            self._close_quietly(handle)
+
+    def _close_quietly(self, handle: Handle) -> None:
+        """A process that is dead closes nothing."""
+        if handle.life == self._device.life and self._device.alive:
+            self._release(handle)
 
     def _release(self, handle: Handle) -> None:
         handle.file.release()
@@ -467,8 +477,7 @@ class Person:
         try:
             await self._read(handle)
         finally:
-            if handle.life == self._device.life and self._device.alive:
-                self._release(handle)
+            self._close_quietly(handle)
         return True
 
     async def read_open(self, a: int, b: int, c: int) -> bool:

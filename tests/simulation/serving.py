@@ -6,9 +6,11 @@ process, and each life begins with a copy of it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -47,9 +49,6 @@ class Template:
 @cache
 def template() -> Template:
     """Made once in a process, and removed with it."""
-    import atexit
-    import tempfile
-
     made = Path(tempfile.mkdtemp(prefix="aloft-simulation-template-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Template(made / "data")
@@ -80,7 +79,7 @@ class Backend:
     def start(self) -> None:
         config = ServerConfig(data=self.data, password_memory_kib=64)
         with (
-            mock.patch.object(remote.server.database.engine.Database, "migrate", lambda self: None),  # it is migrated
+            mock.patch.object(remote.server.database.engine.Database, "migrate"),  # it is migrated
             mock.patch.object(remote.server.accounts, "PasswordHasher", _NoPasswords),  # it hashes one at each start
         ):
             self.service = open_service(config, clock=runtime.wall_ns, random=self._random.randbytes)

@@ -15,9 +15,11 @@ from pathlib import Path
 import trio
 
 from tests.simulation import runtime
+from tests.simulation.coverage import observed
 from tests.simulation.device import Device, Hooks
+from tests.simulation.invariants import check_healed, check_local, unquiet
 from tests.simulation.ledger import Ledger
-from tests.simulation.network import CLASSES, Class, Fault
+from tests.simulation.network import CLASSES, Fault
 from tests.simulation.operations import OPERATIONS, Person
 from tests.simulation.scenario import Scenario, Step
 from tests.simulation.serving import Backend
@@ -72,12 +74,10 @@ class World:
         self.counts: Counter[str] = Counter()
         self.rounds = self.steps_done = 0
         self._nursery = nursery
-        self.wrong: list[str] = []
-        """What was found to be wrong where it could not be raised."""
         self.backend = Backend(folder, scenario.seed)
         self.ledger = Ledger(single="ada" if scenario.single else None)
         self.ledger.service_at(self.backend.data, self.backend.space)
-        hooks = Hooks(self.ledger, trace, self._fault_met, self._committed)
+        hooks = Hooks(self.ledger, trace, self._fault_met, self.ledger.committed)
         self.devices = [
             Device(index, folder, self.backend, scenario.seed, nursery, hooks, scenario.skews[index])
             for index in range(scenario.devices)
@@ -90,12 +90,6 @@ class World:
 
     def _fault_met(self, fault: Fault) -> None:
         self.counts[f"fault: {fault}"] += 1
-
-    def _committed(self, device: str) -> None:
-        try:
-            self.ledger.committed(device)
-        except AssertionError as error:
-            self.wrong.append(str(error))
 
     # ------------------------------------------------------------------------------------------------------------ a life
 
@@ -118,14 +112,12 @@ class World:
             if await self.people[device.index].perform(step.what, step.a, step.b, step.c):
                 self.counts["operations"] += 1
                 self.counts[f"operation: {step.what}"] += 1
+            if device.alive:
+                check_local(self.ledger, device.name)
             await trio.lowlevel.checkpoint()
         else:
             await STEPS[step.what](self, device, step)
-        self._all_well()
-
-    def _all_well(self) -> None:
-        if self.wrong:
-            raise Broken(self.wrong[0])
+        self.ledger.raise_if_wrong()
 
     async def _wait(self, device: Device, step: Step) -> None:
         await trio.sleep(step.a / 1000)
@@ -136,7 +128,7 @@ class World:
     async def _settle(self) -> None:
         """Until everybody has everything, in peace."""
         with trio.move_on_after(SETTLE_MAX):
-            while not self._is_quiet():
+            while not self._is_quiet():  # noqa: ASYNC110 (what is waited for is spread over all of them)
                 await trio.sleep(0.5)
 
     # ------------------------------------------------------------------------------------------------------------- faults
@@ -184,6 +176,7 @@ class World:
         self.trace("the service crashes" if crash else "the service restarts")
         if crash:
             self.backend.crash()
+            self.ledger.service_at(self.backend.data, self.backend.space)
             for each in self.devices:
                 if each.alive:
                     each.wire.break_all()
@@ -194,7 +187,6 @@ class World:
     async def _start_later(self, seconds: float) -> None:
         await trio.sleep(seconds)
         self.backend.start()
-        self.ledger.service_at(self.backend.data, self.backend.space)
 
     async def _nothing(self, device: Device, step: Step) -> None:
         pass
@@ -223,7 +215,7 @@ class World:
             device.drive.set_offline(False)
         for self.rounds in range(1, ROUNDS + 1):
             await ORDERS[self.scenario.healing](self, chance.sample(self.devices, len(self.devices)))
-            self._all_well()
+            self.ledger.raise_if_wrong()
             if self._is_quiet():
                 return
         raise Broken(f"not quiet after {ROUNDS} rounds: {self._unrest()}")
@@ -262,26 +254,22 @@ class World:
         """What somebody has yet to send or to hear."""
         if self.backend.service is None:
             return ["the service is down"]
-        revision = self.ledger.served.current_revision()
-        return [said for device in self.devices if (said := _unrest_of(device, revision))]
+        return [said for device in self.devices for said in self._unrest_of(device)]
 
-    # ----------------------------------------------------------------------------------------------------------- checking
+    def _unrest_of(self, device: Device) -> list[str]:
+        if not device.alive:
+            return [f"{device.name} is dead"]
+        stopped = device.drive.connection.stopped_because
+        if stopped is not None:
+            return [f"{device.name} stopped: {stopped}"]
+        return [f"{device.name}: {left}" for left in unquiet(self.ledger, device.name)]
 
     async def _check(self) -> None:
+        """What must be true in the end."""
         for device in self.devices:
             device.wire.set_gates(push=True, pull=True)
-
-
-def _unrest_of(device: Device, revision: int) -> str:
-    if not device.alive:
-        return f"{device.name} is dead"
-    status = device.drive.status()
-    if status.stopped_because:
-        return f"{device.name} stopped: {status.stopped_because}"
-    behind = device.behind(revision)
-    if status.queue.files or status.queue.changes or behind:
-        return f"{device.name}: {status.queue.files} files and {status.queue.changes} changes wait, {behind or 'up to date'}"
-    return ""
+        await check_healed(self.ledger, {device.name: device.drive for device in self.devices})
+        self.ledger.raise_if_wrong()
 
 
 STEPS: dict[str, Callable[..., object]] = {
@@ -313,7 +301,7 @@ async def _live(outcome: Outcome, folder: Path) -> None:
     async with trio.open_nursery() as nursery:
         world = World(outcome.scenario, folder, nursery, outcome.trace)
         try:
-            with _errors_into(world.wrong, outcome.trace):
+            with _errors_into(world.ledger.wrong, outcome.trace), observed(world.ledger, world.counts):
                 await world.live()
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the finding
             outcome.failure = f"{type(error).__name__}: {error}"

@@ -66,7 +66,8 @@ def summary(tally: Tally) -> str:
     """Counts, time, and how often each thing came up."""
     seeds = max(tally.seeds, 1)
     lines = [
-        f"{tally.seeds} seeds, {len(tally.failures)} failed; {tally.seconds:.1f} s of one core, {tally.seconds / seeds:.2f} s a seed",
+        f"{tally.seeds} seeds, {len(tally.failures)} failed",
+        f"{tally.seconds:.1f} s of one core, {tally.seconds / seeds:.2f} s a seed",
         f"{tally.counts['operations'] / seeds:.0f} operations and {faults_of(tally.counts) / seeds:.0f} faults a seed; "
         f"rounds until all was quiet: {_histogram(tally.rounds)}",
         "",
