@@ -142,7 +142,9 @@ class Files:
     def save_open(self) -> None:
         """Let the replica know what was written to open files, though nobody closed them yet: a merge has to see it."""
         failure: DiskFull | None = None
-        for file in self._open.values():
+        for ino, file in self._open.items():
+            row = self.store.content(ino)
+            file.deleted_here = row is not None and row.nlink == 0
             try:
                 file.save()
             except DiskFull as full:  # the others may be smaller
@@ -214,18 +216,29 @@ class Files:
 
     def content_replaced(self, ino: int) -> None:
         """A merge put the service's content into a file. Open handles keep what they opened."""
+        self._detach(ino, next(iter(self.tree.names(ino)), None))
+
+    def name_lost(self, ino: int, name: tuple[int, str]) -> None:
+        """A merge took the last name of a file away, because it was deleted elsewhere. What an application writes to it from
+        now on is an edit, which beats the deletion (P3)."""
+        self._detach(ino, name)
+
+    def _detach(self, ino: int, name: tuple[int, str] | None) -> None:
+        """The open file, if it is one, is no more what has this ino: it stays as it is, and becomes a file of its own, beside
+        this name, if it is written."""
         file = self._open.pop(ino, None)
-        if file is not None:
-            row = self.tree.inode(ino)
-            if row is None:
-                raise NoEntry("a file whose content was replaced is gone")
-            file.detach(row)
-            self._detached.add(file)
-            if file.unsaved or file.writing is not None:
-                try:
-                    self.fork(file)  # what was written to it, and never reached a row, is nowhere else
-                except DiskFull as full:  # it is only in memory; its next write, or its end, tries again
-                    _log.error("there is no room for what was written to a file that was replaced: %s", full)
+        if file is None:
+            return
+        row = self.tree.inode(ino)
+        if row is None:
+            raise NoEntry("an open file that a merge changed is gone")
+        file.detach(row, name)
+        self._detached.add(file)
+        if file.unsaved or file.writing is not None:
+            try:
+                self.fork(file)  # what was written to it, and never reached a row, is nowhere else
+            except DiskFull as full:  # it is only in memory; its next write, or its end, tries again
+                _log.error("there is no room for what was written to a file that was replaced: %s", full)
 
     def drop_drafts(self, ino: int) -> None:
         """Discard what was written to a file that has no name any more, unless a commit or a handle still needs it."""

@@ -1,5 +1,6 @@
 """A file of its own for a content that lost its inode: an application writes through a handle that it opened before the
-service's content took the place of what it had opened. The result is a conflicted copy beside the original (P3)."""
+service's content took the place of what it had opened, or before the file was deleted elsewhere. The result is a conflicted copy
+beside the original, or a file in its place (P3). Of a file that was deleted here it has no name: nobody wants it."""
 
 from __future__ import annotations
 
@@ -35,9 +36,9 @@ class Forks:
         self._pushed = pushed
 
     def fork(self, file: File) -> int:
-        """An inode with the content that `file` has, under a name beside the one that it had. Its ino."""
+        """An inode with the content that `file` has, under the name that it had or one beside it. Its ino."""
         node, base = file.node(), file.base
-        parent, name = self._beside(node.ino)
+        key = None if file.deleted_here else self._beside(node.ino, file.last_name)
         row = self._tree.inode(node.ino)
         with self._tree.database.transaction():
             ino = self._tree.insert_inode(
@@ -48,7 +49,7 @@ class Forks:
                 uid=node.uid,
                 gid=node.gid,
                 now_ns=self._clock.wall_ns(),
-                name=(parent, name),
+                name=key,
                 mtime_ns=node.mtime_ns,
                 size=base.size,
                 xattrs=None if row is None else row.xattrs,
@@ -56,14 +57,21 @@ class Forks:
                 manifest_size=base.size,
                 sha256=base.sha256,
             )
-            self._tree.touch(parent, self._clock.wall_ns())
-        self._pushed(base.space)
-        self._told([EntryChanged(parent, name, gone=False)])
+            if key is not None:
+                self._tree.touch(key[0], self._clock.wall_ns())
+        if key is not None:
+            self._pushed(base.space)
+            self._told([EntryChanged(*key, gone=False)])
         return ino
 
-    def _beside(self, ino: int) -> tuple[int, str]:
+    def _beside(self, ino: int, last_name: tuple[int, str] | None) -> tuple[int, str]:
         names = self._tree.names(ino)
-        parent, name = names[0] if names else (ROOT, FOLDER)
+        parent, name = names[0] if names else last_name or (ROOT, FOLDER)
+        folder = self._tree.inode(parent)
+        if folder is None or (folder.nlink == 0 and not self._tree.is_root(parent)):
+            parent = ROOT
+        if not self._is_taken(parent, name):
+            return parent, name
         return parent, self._copy_names().free_name(name, False, lambda taken: self._is_taken(parent, taken))
 
     def _is_taken(self, parent: int, name: str) -> bool:

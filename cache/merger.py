@@ -31,6 +31,8 @@ class OpenFiles(Protocol):
 
     def content_replaced(self, ino: int) -> None: ...
 
+    def name_lost(self, ino: int, name: tuple[int, str]) -> None: ...
+
 
 class Merger:
     """`told` hears what changed in the tree. `on_merged` (set by whoever wires the parts) is called after each merge, since
@@ -125,6 +127,8 @@ class Merger:
             self._files.content_moved(source, copied)
         for ino in applied.replaced:
             self._files.content_replaced(ino)
+        for ino, name in applied.vanished:
+            self._files.name_lost(ino, name)
         for ino, drafts in applied.dropped:
             self._files.acknowledged(ino, drafts)
         crash_point("merge.told")

@@ -83,6 +83,10 @@ class File:
         self._lock = trio.Lock()
         self._exclusive = _Exclusive(self._lock)
         self._detached_row: InodeRow | None = None
+        self.last_name: tuple[int, str] | None = None
+        """Of a detached file: (parent, name) where it was."""
+        self.deleted_here = False
+        """Before the merge under way it had no name any more, because somebody on this device took the last one away."""
         self.was_closed = base.manifest_id is not None or bool(self._layers)
         self._waited_in_vain = -math.inf
 
@@ -319,9 +323,9 @@ class File:
             draft.ino = ino
         self.base = replace(base, source=self.base.source, inode_id=self.base.inode_id)
 
-    def detach(self, row: InodeRow) -> None:
-        """The inode has another content now. This stays what it is; the first write makes it a file of its own."""
-        self._detached_row = row
+    def detach(self, row: InodeRow, name: tuple[int, str] | None) -> None:
+        """The inode has another content now, or no name. This stays what it is; the first write makes it a file of its own."""
+        self._detached_row, self.last_name = row, name
         self.ino = None
         for draft in self._layers:
             draft.stay_readable()
@@ -329,7 +333,7 @@ class File:
     def forked(self, ino: int) -> None:
         """It is a file of its own now, with all that was written to it. Stands in the transaction that makes it one."""
         assert self._detached_row is not None
-        self._files.store.database.transaction().if_rolled_back(partial(self.detach, self._detached_row))
+        self._files.store.database.transaction().if_rolled_back(partial(self.detach, self._detached_row, self.last_name))
         self.ino = ino
         self._detached_row = None
         for draft in self._layers:

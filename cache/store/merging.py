@@ -39,6 +39,8 @@ class Applied:
     """(from, to): the drafts of a file became those of a conflicted copy."""
     dropped: list[tuple[int, list[int]]] = field(default_factory=list)
     """(file, drafts): rows that are gone because the service has the content, or nobody can want it any more."""
+    vanished: list[tuple[int, Key]] = field(default_factory=list)
+    """(file, name): its last name here, which the merge took away."""
     conflicts: int = 0
 
 
@@ -332,10 +334,13 @@ class _Changes:
         self._attributes: dict[int, None] = {}
         self._contents: dict[int, None] = {}
         self._times: dict[int, None] = {}
+        self._lost: dict[int, Key] = {}
 
     def entry(self, key: Key, before: int | None, after: int | None) -> None:
         self.applied.changes.append(EntryChanged(*key, gone=after is None))
         self._attributes.update(dict.fromkeys(ino for ino in (key[0], before, after) if ino is not None))
+        if before is not None:
+            self._lost[before] = key
 
     def bulk(self, moved: Iterable[EntryMoved], renewed: Iterable[InodeRenewed]) -> None:
         for one in moved:
@@ -359,6 +364,10 @@ class _Changes:
             self._attributes[new.ino] = None
 
     def finish(self, tree: TreeStore) -> None:
+        for ino, key in self._lost.items():
+            row = tree.inode(ino)
+            if row is not None and row.kind is Kind.FILE and row.nlink == 0:
+                self.applied.vanished.append((ino, key))
         for ino in self._contents:
             self.applied.replaced.append(ino)
             self.applied.changes.append(ContentChanged(ino, tuple(tree.names(ino))))

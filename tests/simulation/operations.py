@@ -21,6 +21,7 @@ from tests.simulation.ledger import Ledger
 T = TypeVar("T")
 
 NAMES = ("a", "b", "c.txt", "d", "long" * 60 + ".txt")
+_LONG_SAID = "long….txt"
 HANDLES_MAX = 4
 SYNC_SECONDS = 5.0
 _KIB = 1024
@@ -106,7 +107,7 @@ class Person:
         return head + bytes(12 * _KIB) + chance.randbytes(more % _KIB) + head
 
     def _say(self, what: str) -> None:
-        self._trace(f"{self._device.name} {what}")
+        self._trace(f"{self._device.name} {what}".replace(NAMES[-1], _LONG_SAID))
 
     # -------------------------------------------------------------------------------------------------------- open files
 
@@ -156,6 +157,7 @@ class Person:
             await handle.file.flush()
             self._still_there(handle)
             handle.seen.kept()
+            self._say(f"closed {' or '.join(sorted(content.hex()[:6] for content in handle.seen.content))}")
         finally:
             self._close_quietly(handle)
 

@@ -35,6 +35,7 @@ class Told:
         self.unlinked: list[int] = []
         self.moved: list[tuple[int, int]] = []
         self.replaced: list[int] = []
+        self.lost: list[tuple[int, tuple[int, str]]] = []
         self.missing: list[tuple[int, frozenset[bytes]]] = []
 
     def acknowledged(self, ino: int, draft_ids: list[int]) -> None:
@@ -45,6 +46,9 @@ class Told:
 
     def content_replaced(self, ino: int) -> None:
         self.replaced.append(ino)
+
+    def name_lost(self, ino: int, name: tuple[int, str]) -> None:
+        self.lost.append((ino, name))
 
     def objects_missing(self, ino: int, object_ids: Iterable[bytes]) -> None:
         self.missing.append((ino, frozenset(object_ids)))
