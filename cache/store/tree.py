@@ -393,7 +393,8 @@ class TreeStore:
     def purge(self, ino: int) -> bool:
         """Drop the rows of an inode that has no local name, no base name and no draft, and that nothing else speaks of.
 
-        That includes an outstanding commit, which might, and a feed that is behind what was acknowledged. The caller knows that neither the kernel nor an open file holds it.
+        That includes an outstanding commit, which might, and a feed that is behind what was acknowledged. The caller knows
+        that neither the kernel nor an open file holds it.
         """
         if self.is_root(ino) or self._execute(_IS_MENTIONED, (ino,)).fetchone()[0]:
             return False

@@ -42,6 +42,8 @@ class Handle:
     states: list[bytes] = field(default_factory=list)
     """The contents since the last promise, that one first."""
     handles: int = 1
+    deleted: bool = False
+    """Somebody on its device removed the last name while it was open."""
     gone: bool = False
     """Its process is: what is still done to it, nobody sees."""
 

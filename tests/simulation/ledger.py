@@ -156,6 +156,8 @@ class Ledger:
             inode, content = self.id_of(device, ino), self.sees(device, ino)
             self._devices[device].views.setdefault(inode, set()).update(self._seen(device, inode, content))
             self._delete(content)
+            for handle in self._handles.values():
+                handle.deleted |= handle.device == device and handle.file.ino == ino
 
     def opened(self, device: str, file: OpenFile) -> Handle:
         """What the file shows; the drive's handles on one file share one."""
@@ -216,7 +218,7 @@ class Ledger:
             self.history.contents[id_].promised = True
         if handle.file.ino is not None:
             self._devices[handle.device].local[handle.inode] = handle.content
-            if self._is_deleted_here(handle.device, handle.file.ino):
+            if self._is_deleted_here(handle, handle.file.ino):
                 self._delete(handle.content)
 
     def released(self, handle: Handle) -> None:
@@ -228,10 +230,10 @@ class Ledger:
         if handle.file.ino is not None:
             handle.inode = self.id_of(handle.device, handle.file.ino)
 
-    def _is_deleted_here(self, device: str, ino: int) -> bool:
+    def _is_deleted_here(self, handle: Handle, ino: int) -> bool:
         """Whether the file has no name because somebody on this device removed it, so that what is written goes with it."""
-        row = self._replicas[device].execute("SELECT nlink FROM inode WHERE ino = ?", (ino,)).fetchone()
-        return row is not None and row[0] == 0 and self.id_of(device, ino) in self._devices[device].views
+        row = self._replicas[handle.device].execute("SELECT nlink FROM inode WHERE ino = ?", (ino,)).fetchone()
+        return row is not None and row[0] == 0 and handle.deleted
 
     def _delete(self, contents: Iterable[bytes]) -> None:
         for id_ in contents:

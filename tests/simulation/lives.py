@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.runner import run_seed
 
-SEEDS = 24
+SEEDS = 12
 FILES = 6
 
 

@@ -7,7 +7,7 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,15 +94,19 @@ class World:
     # ------------------------------------------------------------------------------------------------------------ a life
 
     async def live(self) -> None:
-        for device in self.devices:
-            device.page_limit, device.latency = self.scenario.page_limit, self.scenario.latency
-            await device.start()
-        await self._settle()
+        await self.begin()
         for step in self.scenario.steps:
             self.steps_done += 1
             await self._step(step)
-        await self._heal()
-        await self._check()
+        await self.heal()
+        await self.check()
+
+    async def begin(self) -> None:
+        """Everybody is there, and has the empty tree."""
+        for device in self.devices:
+            device.page_limit, device.latency = self.scenario.page_limit, self.scenario.latency
+            await device.start()
+        await self.settle()
 
     async def _step(self, step: Step) -> None:
         device = self.devices[step.device % len(self.devices)]
@@ -123,11 +127,15 @@ class World:
         await trio.sleep(step.a / 1000)
 
     async def _settle_step(self, device: Device, step: Step) -> None:
-        await self._settle()
+        await self.settle()
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Until everybody has everything, in peace."""
-        with trio.move_on_after(SETTLE_MAX):
+        await self.settle_for(SETTLE_MAX)
+
+    async def settle_for(self, seconds: float) -> None:
+        """The same, for so long at most."""
+        with trio.move_on_after(seconds):
             while not self._is_quiet():  # noqa: ASYNC110 (what is waited for is spread over all of them)
                 await trio.sleep(0.5)
 
@@ -196,7 +204,7 @@ class World:
 
     # ------------------------------------------------------------------------------------------------------------ healing
 
-    async def _heal(self) -> None:
+    async def heal(self) -> None:
         """Undisturbed rounds, in one of three orders, until every side is quiet."""
         self.trace("healing")
         await trio.sleep(5.0)  # whatever was to come back by itself has come back
@@ -264,7 +272,7 @@ class World:
             return [f"{device.name} stopped: {stopped}"]
         return [f"{device.name}: {left}" for left in unquiet(self.ledger, device.name)]
 
-    async def _check(self) -> None:
+    async def check(self) -> None:
         """What must be true in the end."""
         for device in self.devices:
             device.wire.set_gates(push=True, pull=True)
@@ -291,18 +299,36 @@ ORDERS = (World._pull_push, World._deliver_pull_push, World._push_before_pull)
 
 def live(scenario: Scenario, *, keep_trace: bool = False) -> Outcome:
     """Live through a scenario. Raises nothing for what goes wrong in it."""
+    return _run(scenario, World.live, keep_trace=keep_trace)
+
+
+def stage(play: Callable[[World], Awaitable[None]], *, devices: int = 2) -> None:
+    """Let `play` happen to some devices that know each other, and see that all is well after it."""
+
+    async def act(world: World) -> None:
+        await world.begin()
+        await play(world)
+        await world.heal()
+        await world.check()
+
+    scenario = Scenario(0, devices, False, 0, None, 0.0, (0,) * devices)
+    outcome = _run(scenario, act, keep_trace=True)
+    assert outcome.failure is None, "\n".join([*outcome.trace.lines, outcome.failure])
+
+
+def _run(scenario: Scenario, act: Callable[[World], Awaitable[None]], *, keep_trace: bool) -> Outcome:
     outcome = Outcome(scenario, Trace(keep_trace), Counter())
     with runtime.folder() as folder:
-        runtime.run(scenario.seed, _live, outcome, folder)
+        runtime.run(scenario.seed, _live, outcome, folder, act)
     return outcome
 
 
-async def _live(outcome: Outcome, folder: Path) -> None:
+async def _live(outcome: Outcome, folder: Path, act: Callable[[World], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
         world = World(outcome.scenario, folder, nursery, outcome.trace)
         try:
             with _errors_into(world.ledger.wrong, outcome.trace), observed(world.ledger, world.counts):
-                await world.live()
+                await act(world)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the finding
             outcome.failure = f"{type(error).__name__}: {error}"
             outcome.trace("".join(traceback.format_exception(error)))

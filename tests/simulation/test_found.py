@@ -1,0 +1,109 @@
+"""What lives of simulated devices have shown, each as small as it could be made. The names say what was wrong."""
+
+from __future__ import annotations
+
+from cache.store.schema import ROOT
+from tests.simulation.device import Device
+from tests.simulation.operations import Person
+from tests.simulation.world import World, stage
+
+A, B, FOLDER = 0, 1, 3
+"""The places of names in `operations.NAMES`."""
+
+
+async def do(person: Person, kind: str, a: int = 0, b: int = 0, c: int = 1) -> None:
+    assert await person.perform(kind, a, b, c)
+
+
+def names(device: Device) -> list[str]:
+    return [listed.name for listed in device.drive.replica.list_entries(ROOT, 0, 100)]
+
+
+async def content(device: Device, name: str) -> bytes:
+    file = device.drive.files.open(device.drive.replica.lookup(ROOT, name).ino, writable=False)
+    try:
+        return await file.read(0, file.size)
+    finally:
+        file.release()
+
+
+def test_what_is_written_through_a_handle_after_another_device_deleted_the_file_is_kept() -> None:
+    """It went with the handle, as if the file had been deleted where it was written."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        await do(ada, "open_file")
+        await do(bob, "unlink")
+        await world.settle()
+        await do(ada, "write_open")
+        await do(ada, "close_open")
+        await world.settle()
+        assert names(world.devices[1]) == ["a"]
+        assert b"2 by ada" in await content(world.devices[1], "a")
+
+    stage(play)
+
+
+def test_what_is_written_after_the_file_was_replaced_elsewhere_is_kept_beside_it() -> None:
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        await do(ada, "open_file")
+        await do(bob, "save_by_rename")
+        await world.settle()
+        await do(ada, "write_open")
+        await do(ada, "close_open")
+        await world.settle()
+        assert len(names(world.devices[1])) == 2
+
+    stage(play)
+
+
+def test_a_file_that_was_deleted_while_it_was_written_does_not_come_back_when_another_device_writes_it() -> None:
+    """The merge replaced the content of the nameless file, and what its handle had went to a new file of its own."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        world.devices[0].set_cable(False)
+        await do(ada, "open_file")
+        await do(ada, "write_open")
+        await do(ada, "unlink")
+        await do(ada, "write_open")
+        await do(bob, "overwrite")
+        await world.settle_for(3.0)
+        world.devices[0].set_cable(True)
+        await world.settle()
+        await do(ada, "write_open")
+        await do(ada, "close_open")
+        await world.settle()
+        assert names(world.devices[0]) == ["a"]
+        assert b"by bob" in await content(world.devices[0], "a")
+
+    stage(play)
+
+
+def test_nothing_is_forgotten_that_the_feed_may_still_name() -> None:
+    """A name was gone here as there, so the inode was forgotten; then the feed brought its other name, and no description."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        world.devices[0].wire.set_gates(push=True, pull=False)
+        await do(bob, "mkdir", b=FOLDER)  # answers the poll that is under way
+        await world.settle_for(3.0)
+        await do(bob, "link", c=B)
+        await do(bob, "unlink")
+        await world.settle_for(3.0)
+        await do(ada, "unlink")
+        await world.settle_for(60.0)
+        world.devices[0].wire.set_gates(push=True, pull=True)
+        await world.settle()
+        assert names(world.devices[0]) == ["d", "b"]
+
+    stage(play)
