@@ -7,6 +7,7 @@ waits at most its budget. What came is verified, decoded, and handed to the chun
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from cache.encoding import decode
 from cache.errors import CorruptData, Offline, TimedOut, Unavailable
 from cache.link import LinkDecisions, Reachability
 from cache.turns import Place, Turns
+from cache.waits import Waits
 from remote.api import Corrupt, LinkExpired, Permanent, Service, Transient
 from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef, Encoding
@@ -90,9 +92,11 @@ class Downloads:
         random: Callable[[], float],
         *,
         io_timeout: float = 30.0,
+        waits: Waits | None = None,
     ) -> None:
         self.counters = DownloadCounters()
         self.io_timeout = io_timeout
+        self._waits = waits or Waits()
         self._service = service
         self._chunks = chunks
         self._reachability = reachability
@@ -111,11 +115,18 @@ class Downloads:
 
     async def get(self, wanted: Wanted, until: float | None = None) -> OpenChunk:
         """The verified plain bytes of the object, from here or from the service. `until` (trio's time): when to give up
-        waiting for either; the I/O budget if it is not said. The transfer goes on without its reader."""
-        with trio.move_on_at(trio.current_time() + self.io_timeout if until is None else until):
+        waiting for the service; the I/O budget if it is not said. The transfer goes on without its reader."""
+        with trio.move_on_after(self.io_timeout):
             chunk = await self._chunks.open(wanted.ref.object_id, wanted.ref.plain_length)
-            return chunk if chunk is not None else await self._wait(self._fetch(wanted, Priority.READ))
-        raise TimedOut("the service did not send the data in time")
+            if chunk is not None:
+                return chunk
+            if self._reachability.online:  # asked here, too: a transfer that began before may hang until its own end
+                fetch = self._fetch(wanted, Priority.READ)
+                with trio.move_on_at(math.inf if until is None else until), self._waits.one():
+                    return await self._wait(fetch)
+        if self._reachability.online:
+            raise TimedOut("the service did not send the data in time")
+        raise Offline("this part of the file is not on this device, and there is no connection")
 
     def fetch_ahead(self, wanted: Iterable[Wanted]) -> None:
         """Somebody will probably read these soon: fetch them, or open them if they are here. Never fails, never waits."""

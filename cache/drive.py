@@ -54,6 +54,7 @@ from cache.synced import this_boot
 from cache.syncpoint import SHOWN, SyncPoint
 from cache.uploading import ContentUploader
 from cache.uploads import Uploads
+from cache.waits import Waits
 from remote.api import RemoteError, Service
 from remote.crashpoints import crash_point
 from remote.link import LinkRates, is_faster_than_zstd, is_slow, parallel_transfers
@@ -154,8 +155,9 @@ class Drive:
         self._decisions = decisions = _decisions(self._rates, options)
         self._chunks = chunks = Chunks(self._paths.cache, options.cache_size)
         folder = DraftFolder(self._paths.drafts, self._boot)
-        manifests = Manifests(contents, service, connection)
-        self._downloads = Downloads(service, chunks, connection, decisions, random, io_timeout=options.io_timeout)
+        self._waits = waits = Waits()
+        manifests = Manifests(contents, service, connection, waits)
+        self._downloads = Downloads(service, chunks, connection, decisions, random, io_timeout=options.io_timeout, waits=waits)
         forks = Forks(tree, clock, self._randomness, self._copy_names, self._tell, self._changed)
         self.files = files = Files(contents, tree, folder, chunks, manifests, self._downloads, decisions, clock, forks.fork)
         self._sender = sender = Sender(service, connection, decisions, random)
@@ -400,6 +402,8 @@ class Drive:
 
     def set_offline(self, offline: bool) -> None:
         self.connection.set_offline(offline)
+        if offline:
+            self._waits.end()
 
     def pause(self) -> None:
         """Nothing goes to the service or comes from it but what somebody reads, until `resume`."""

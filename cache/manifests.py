@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from cache.errors import CorruptData, Offline, Unavailable
 from cache.link import Reachability
 from cache.store.content import ContentStore
+from cache.waits import Waits
 from remote.api import RemoteError, Service, Transient
 from remote.manifest import BadManifest, Manifest, decode_manifest, manifest_id
 from remote.protocol import MAX_MANIFESTS_PER_REQUEST, WantedManifest
@@ -32,7 +33,10 @@ class WhichContent:
 
 
 class Manifests:
-    def __init__(self, store: ContentStore, service: Service, reachability: Reachability) -> None:
+    """`waits`: which readers wait for the service."""
+
+    def __init__(self, store: ContentStore, service: Service, reachability: Reachability, waits: Waits | None = None) -> None:
+        self._waits = waits or Waits()
         self._store = store
         self._service = service
         self._reachability = reachability
@@ -53,8 +57,12 @@ class Manifests:
         manifest = self.here(which.manifest_id)
         if manifest is not None:
             return manifest
-        if not self._reachability.online:
-            raise Offline("the list of this file's chunks is not on this device, and there is no connection")
+        if self._reachability.online:
+            with self._waits.one():
+                return await self._fetch_one(which)
+        raise Offline("the list of this file's chunks is not on this device, and there is no connection")
+
+    async def _fetch_one(self, which: WhichContent) -> Manifest:
         await self.fetch([which], with_siblings_of=which.ino)
         if self.here(which.manifest_id) is None:
             await self._fetch_from_siblings(which)

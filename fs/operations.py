@@ -24,11 +24,11 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from cache.errors import EntryExists, InvalidName, NameTooLong, NoEntry, TimedOut
 from cache.files import File
 from cache.model import AttributeUpdate, Node, RenameMode
+from cache.waits import Waits
 from fs.attributes import Owners, entry_attributes, kind_of_mode, no_entry, requested_update
 from fs.errors import NotUnicode, Superseded, Unsupported, guarded, silent
 from fs.handles import DirectoryHandle, FileHandle, Handles
 from fs.inodes import Inodes
-from fs.waits import Waits
 from remote.names import MAX_NAME_BYTES, MAX_TARGET_BYTES
 from remote.protocol import Kind
 
@@ -306,7 +306,7 @@ class Operations(pyfuse3.Operations):
 
     def kernel_is_gone(self) -> None:
         """Nobody waits for answers any more: handlers that wait for the network end now."""
-        self._waits.end()
+        self._waits.end_for_good()
 
     async def end_of_session(self) -> None:
         """The kernel is gone: what it still held is released as if it had said so."""

@@ -1,4 +1,4 @@
-"""Handlers that wait for the network, so that they can be ended when nobody waits for their answers any more."""
+"""Waits for the network that end early when they have become pointless: the person went offline, or the kernel is gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Waits:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Around a wait. What is within is cancelled, and left at its end, once `end` was called."""
+        """Around a wait. One that is ended is left at the end of the `with`."""
         with trio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -26,6 +26,11 @@ class Waits:
                 self._scopes.discard(scope)
 
     def end(self) -> None:
-        self._ended = True
+        """End those that wait at this moment."""
         for scope in self._scopes:
             scope.cancel()
+
+    def end_for_good(self) -> None:
+        """And those that will."""
+        self._ended = True
+        self.end()
