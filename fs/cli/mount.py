@@ -141,8 +141,11 @@ def umount(
             _abort(directory)
             emit({"mount_point": directory, "aborted": True}, f"{directory} was cut off", json)
             return ExitCode.OK
-        if is_dead(directory):
+        was_dead = False
+        while is_dead(directory):  # mounts stack
             unmount(directory, lazily=True)
+            was_dead = True
+        if was_dead:
             note(f"the process behind {directory} was gone already")
             emit({"mount_point": directory, "dead": True}, f"{directory} is unmounted", json)
             return ExitCode.OK

@@ -20,7 +20,7 @@ from cache.model import Change
 from fs import mount
 from fs.cli.main import run
 from fs.errors import guarded
-from fs.invalidation import InvalidAttributes, InvalidEntry, Invalidator, RealKernel, notices
+from fs.invalidation import Invalidator, InvalidAttributes, InvalidEntry, RealKernel, notices
 from fs.mount import Mount
 from fs.operations import Operations
 
