@@ -203,4 +203,4 @@ def _say_what_is_left(point: Path, result: Json, *, json: bool) -> int:
     elif not result["busy"]:
         lines[0] += "; everything is on the server"
     emit({"mount_point": point, **result}, "\n".join(lines), json)
-    return ExitCode.NOT_SAFE if left else ExitCode.OK
+    return ExitCode.NOT_SAFE if left or result["busy"] else ExitCode.OK

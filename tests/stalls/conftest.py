@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.stalls.watch import Program, connection_of, stacks
-from tests.support.fault_proxy import FaultProxy, Injected, Stall, Where
+from tests.support.fault_proxy import FaultProxy, Injected, Kind, Stall, Trickle, Where
 from tests.support.mount_fixtures import folder, fuse
 from tests.support.mounts import Device, Devices, Service
 
@@ -71,9 +71,14 @@ def programs(devices: Devices) -> Iterator[Programs]:
         program.end()
 
 
-def silence(proxy: FaultProxy) -> Injected:
+def silence(proxy: FaultProxy, *kinds: Kind) -> Injected:
     """From now on nothing answers: connections are accepted, requests are taken, and that is all."""
-    return proxy.inject(Stall(Where.REQUEST_BODY))
+    return proxy.inject(Stall(Where.REQUEST_BODY), *kinds)
+
+
+def dribble(proxy: FaultProxy) -> Injected:
+    """Bytes come down, but so few that readers wait for minutes, and that no timeout of the transport ends their waiting."""
+    return proxy.inject(Trickle(1000), Kind.GET)
 
 
 def write_readable(device: Device, program: Program, count: int) -> list[Path]:

@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 import sys
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -143,10 +142,10 @@ def ended_readers() -> list[tuple[int, str, int]]:
     return ended
 
 
-def churn(folder: str, seconds: float) -> int:
-    """Names that come and go, for so long: the folder's lock in the kernel is taken all the time."""
-    end, rounds = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+def churn(folder: str, enough: str) -> int:
+    """Names that come and go, until the file `enough` is there: the folder's lock in the kernel is taken all the time."""
+    rounds = 0
+    while not os.path.exists(enough):
         path = os.path.join(folder, f"busy {rounds % 7}")
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
         os.rename(path, path + " moved")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.stalls.conftest import FOR_EVER, READABLE, Programs, silence, write_readable
+from tests.stalls.conftest import FOR_EVER, READABLE, Programs, dribble, silence, write_readable
 from tests.stalls.program import BUFFERED, DIRECT, MAPPED
 from tests.stalls.watch import Program, Refused, connection_of
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy, Kind
 from tests.support.mounts import Device, Devices
 from tests.support.waiting import wait_until
 
@@ -47,8 +47,9 @@ def test_everything_else_goes_on_and_readers_can_be_killed(devices: Devices, pro
     (point / "here").write_bytes(b"h" * 200_000)
     reading, other = programs(device), programs(device)
     paths = write_readable(device, reading, FILES)
-    silent = silence(proxy)
+    dribble(proxy)
     started = start_readers(device, reading, paths)
+    silence(proxy, Kind.API, Kind.PUT)
 
     for number in range(30):
         other.call("save", point / f"new {number}", 400_000, number % 3 == 0)
@@ -78,7 +79,7 @@ def test_everything_else_goes_on_and_readers_can_be_killed(devices: Devices, pro
     assert {ended[pid][1] for pid in killed} == {-signal.SIGKILL}
     assert {ended[pid][1] for pid in asked} == {-signal.SIGTERM}
 
-    silent.stop()
+    proxy.clear()
     everybody = {pid for pids in started.values() for pid in pids}
     ended |= wait_ended(reading, everybody - ended.keys())
     assert {ended[pid][1] for pid in started[DIRECT][:10]} == {-signal.SIGKILL}
@@ -91,9 +92,10 @@ def test_umount_returns_though_readers_wait(devices: Devices, proxy: FaultProxy,
     point = device.mount("--io-timeout", FOR_EVER)
     reading = programs(device)
     paths = write_readable(device, reading, FILES)
-    (point / "new").write_bytes(b"n" * 100_000)
-    silence(proxy)
+    dribble(proxy)
     started = start_readers(device, reading, paths)
+    silence(proxy, Kind.API, Kind.PUT)
+    (point / "new").write_bytes(b"n" * 100_000)
     pid, connection = device.pid(), connection_of(point)
     done = device.run("umount", str(point), "--no-wait")
     assert done.returncode == 3, done.stdout + done.stderr
@@ -105,14 +107,16 @@ def test_umount_returns_though_readers_wait(devices: Devices, proxy: FaultProxy,
     device.wait_for_the_end_of(pid)
 
 
+@pytest.mark.long
 def test_umount_by_force_ends_readers(devices: Devices, proxy: FaultProxy, programs: Programs) -> None:
     device = devices.add()
     point = device.mount("--io-timeout", FOR_EVER)
     reading = programs(device)
     paths = write_readable(device, reading, FILES)
-    (point / "new").write_bytes(b"n" * 100_000)
-    silence(proxy)
+    dribble(proxy)
     started = start_readers(device, reading, paths)
+    silence(proxy, Kind.API, Kind.PUT)
+    (point / "new").write_bytes(b"n" * 100_000)
     pid = device.pid()
     device.umount("--force")
     ended = wait_ended(reading, {pid for pids in started.values() for pid in pids})

@@ -15,6 +15,7 @@ import pyfuse3
 
 import fs.mountpoints
 from cache.connection import Connection
+from cache.drive import Drive
 from cache.files import File
 from cache.model import Change
 from fs import mount
@@ -46,6 +47,7 @@ def few_tasks() -> None:
 
 def offline_is_not_known() -> None:
     Connection.online = property(lambda self: True)  # type: ignore[assignment,method-assign]
+    Drive.set_offline = lambda self, offline: self.connection.set_offline(offline)  # type: ignore[method-assign]
 
 
 def _reading_first(name: str) -> None:
@@ -55,7 +57,7 @@ def _reading_first(name: str) -> None:
     @guarded
     async def handler(self: Any, fh: int, *rest: Any) -> Any:
         file: File = self._handles.file(fh).file
-        await file.read(0, 1)
+        await file.read(file.size - 1, 1)
         return await original(self, fh, *rest)
 
     setattr(Operations, name, handler)

@@ -608,9 +608,10 @@ class _Exchange:
         self._carry(source, target, length)
 
     def _carry(self, source: _Pipe, target: _Pipe, length: int) -> None:
-        rate = self._fault.bytes_per_second if isinstance(self._fault, Trickle) else None
         client = self._connection.client
         while length > 0:
+            is_slow = isinstance(self._fault, Trickle) and not self._withdrawn.is_set()
+            rate = self._fault.bytes_per_second if isinstance(self._fault, Trickle) and is_slow else None
             if source is client and not target.is_silent():
                 raise BrokenPipeError("answered already")
             piece = source.some(length if rate is None else min(length, max(1, int(rate * LOOK))))
