@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
 import trio
 
 from cache.commits import CommitBuilder, Held
+from cache.store.schema import ROOT
 from tests.support.exchange_device import ExchangeDevice
 from tests.support.wire_service import WireService
 
@@ -39,6 +41,46 @@ async def test_no_content_stands_twice_in_a_commit(tmp_path: Path) -> None:
     all_of_them = builder.build(store.space(1), Held(), groups_max=2 * FILES)
     assert Counter(ino for ino, _ in all_of_them.contents) == Counter(files)
     device.close()
+
+
+class HurriedClock(StoppedClock):
+    """Each look at it takes a millisecond, so that a search ends long before it has seen everything."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+async def test_a_search_among_contents_that_wait_comes_to_an_end(tmp_path: Path) -> None:
+    """However many wait for their bytes: what is ready is found behind them, and then the search rests."""
+    device = ExchangeDevice(tmp_path / "laptop", WireService().link("laptop"))
+    edited = [device.create(f"f{number}", "one") for number in range(FILES // 2)]
+    await run_until_quiet(device)
+    for ino in edited:
+        device.write_ino(ino, "waits", complete=False)
+    for number in range(FILES // 2):
+        device.create(f"new{number}", None)
+    device.create("the last", "ready")
+    builder = CommitBuilder(device.exchange.store, device.tree, device.contents, HurriedClock())
+    assert await searched(builder, device) == {"the last"}
+    device.replica.unlink(ROOT, "the last")
+    assert await searched(builder, device) == set()
+    device.close()
+
+
+async def searched(builder: CommitBuilder, device: ExchangeDevice) -> set[str]:
+    """The names in the first commit that says anything; the search must not go on for ever."""
+    space = device.exchange.store.space(1)
+    for _ in range(FILES):
+        commit = builder.build(space, Held(inodes={ROOT: math.inf}))  # but for its time, which is always ready
+        if commit.groups:
+            return {entry.name for group in commit.groups for entry in group.entries}
+        if not commit.unfinished:
+            return set()
+    raise AssertionError("the search begins anew for ever")
 
 
 async def run_until_quiet(device: ExchangeDevice) -> None:
