@@ -166,7 +166,9 @@ class CommitBuilder:
     def _inodes_from(self, space: int, after: int, is_full: Callable[[], bool]) -> Iterator[int]:
         while not is_full():
             inodes, end = self._store.ready_inodes(space, after, _SLICE)
-            yield from inodes
+            for ino in inodes:
+                self._inodes_after[space] = ino  # whoever has no time for all of a slice goes on in its middle
+                yield ino
             self._inodes_after[space] = after = end or 0
             if end is None:
                 self._inode_rounds += 1
