@@ -393,8 +393,7 @@ class TreeStore:
     def purge(self, ino: int) -> bool:
         """Drop the rows of an inode that has no local name, no base name and no draft, and that nothing else speaks of.
 
-        That includes an outstanding commit, which might, and a feed that is behind what was acknowledged. The caller knows
-        that neither the kernel nor an open file holds it.
+        That includes an outstanding commit, which might. The caller knows that neither the kernel nor an open file holds it.
         """
         if self.is_root(ino) or self._execute(_IS_MENTIONED, (ino,)).fetchone()[0]:
             return False
@@ -481,10 +480,6 @@ _IS_MENTIONED = "SELECT " + " OR ".join(
         "staged_entry WHERE parent = ?1",
         "outstanding_content WHERE ino = ?1",
         "identity d JOIN space s ON s.number = d.space WHERE d.ino = ?1 AND s.commit_body IS NOT NULL",
-        # What was acknowledged may be newer than what the feed brought: a name that is gone here as there may have become
-        # another one there, and the feed, which has brought the inode already, will bring the name only.
-        "inode i JOIN identity d ON d.ino = i.ino JOIN space s ON s.number = d.space "
-        "WHERE i.ino = ?1 AND i.rev > 0 AND NOT (s.caught_up AND s.snapshot >= s.acknowledged)",
     )
 )
 

@@ -114,6 +114,7 @@ class Device:
             OwnRandomness(seed),
             space=self._backend.space,
             device=self.name,
+            boot="the same all the time",
         )
         database = self._home / "replica.db"
         self._running = life = _Life(drive, wire)

@@ -20,7 +20,7 @@ import trio
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from remote.api import Corrupt, Overloaded, Unreachable
+from remote.api import Overloaded, StoreUnavailable, Unreachable
 from remote.problems import error_from_answer, error_from_store, error_from_validation, wrong_bytes
 from remote.protocol import (
     AccountInfo,
@@ -181,11 +181,11 @@ class Wire:
 
         return await self._call(CommitAnswer, Class.COMMIT, serve)
 
-    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         rows = limit if self.page_limit is None else self._random.randint(1, self.page_limit)
 
         async def serve(service: Service) -> bytes:
-            page = service.feed.page(self._caller, cursor, rows)
+            page = service.feed.page(self._caller, cursor, rows, removed=removed)
             until = trio.current_time() + wait_seconds
             if page.worth_sending or wait_seconds == 0:
                 return page.answer
@@ -199,7 +199,7 @@ class Wire:
                         await waiter.wait(left)
                     finally:
                         self.waiting -= 1
-                    page = service.feed.page(self._caller, cursor, rows)
+                    page = service.feed.page(self._caller, cursor, rows, removed=removed)
 
         return await self._call(ChangesPage, Class.CHANGES, serve)
 
@@ -255,22 +255,30 @@ class Wire:
         async def serve(service: Service, cut: bool) -> Exchanged:
             return await _exchange(service, "PUT", link, bytes(body), self._cut_at(len(body)) if cut else None)
 
-        answer = await self._carry(Class.PUT, serve)
+        answer = await self._reach_store(Class.PUT, serve)
         if answer.status not in (200, 201, 204):
-            raise error_from_store(answer.status, answer.headers, HOST)
+            raise error_from_store(answer.status, answer.headers, answer.body, HOST)
 
     async def get_object(self, link: Link, length: int) -> bytearray:
         async def serve(service: Service, cut: bool) -> Exchanged:
             return await _exchange(service, "GET", link, b"", self._cut_at(length) if cut else None)
 
-        answer = await self._carry(Class.GET, serve)
+        answer = await self._reach_store(Class.GET, serve)
         if answer.status != 200:
-            raise error_from_store(answer.status, answer.headers, HOST)
+            raise error_from_store(answer.status, answer.headers, answer.body, HOST)
         if len(answer.body) != length:
             raise wrong_bytes(HOST, f"that is not {length} bytes long")
         if hashlib.sha256(answer.body).digest() != link.id:
             raise wrong_bytes(HOST, "whose bytes do not have the hash that is its name")
         return bytearray(answer.body)
+
+    async def _reach_store(self, class_: Class, serve: Serve) -> Exchanged:
+        try:
+            return await self._carry(class_, serve)
+        except Unreachable as error:  # which says nothing of the service
+            raise StoreUnavailable(str(error)) from error
+        except Overloaded as error:
+            raise StoreUnavailable(str(error), error.retry_after) from error
 
     def _cut_at(self, length: int) -> int:
         return self._random.randrange(length)
@@ -434,6 +442,3 @@ async def _exchange(service: Service, method: str, link: Link, body: bytes, cut_
     if not whole or (cut_at is not None and method == "GET"):
         return Exchanged(0, {}, b"")
     return Exchanged(status, answered, bytes(got))
-
-
-__all__ = ["CLASSES", "Class", "Corrupt", "Fault", "Gates", "Wire"]
