@@ -1,14 +1,13 @@
 """What came up in a simulation: rows of the merge table and rules of its fixpoint, operations, faults; and in how many seeds.
 
 `observed` follows every merge of every device, without changing what it does: it counts what was decided, and lets the ledger
-look at the copies and at the tree before and after. A series of seeds adds its counts in a `Coverage`, which says in what
-share of them each came up.
+look at the copies and at the tree before and after. Whoever runs a series of seeds asks for what was `rare` in it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -19,6 +18,8 @@ from cache.store import merging
 from cache.store.merging import Applied, MergeStore
 from tests.simulation.invariants import check_local
 from tests.simulation.ledger import Ledger
+from tests.simulation.network import Fault
+from tests.simulation.operations import OPERATIONS
 
 Counts = Counter[str]
 """How often each thing came up in one seed, by `kind: name`."""
@@ -49,6 +50,8 @@ MERGE_ROWS = (
 )
 """Every row of the merge table (sync.md) and every rule of the fixpoint."""
 
+FAULTS = ("offline", "cable", "crash", "service crash", "service restart")
+"""Beside those that meet single requests."""
 _BY_RULE = {
     "move undone": "names: the local move is undone",
     "folder with two names": "names: a folder with two",
@@ -188,30 +191,15 @@ def _content_row(was: State | None, there: State, here: State, named_there: bool
 # ------------------------------------------------------------------------------------------------------- a series of seeds
 
 
-class Coverage:
-    """`expected`: everything that must come up, as `kind: name`; the rows of the merge table are among it."""
+def expected() -> list[str]:
+    """Everything that must come up in a series: rows of the merge table, rules of its fixpoint, operations, faults."""
+    return [
+        *(f"merge: {row}" for row in MERGE_ROWS),
+        *(f"operation: {kind}" for kind in OPERATIONS),
+        *(f"fault: {fault}" for fault in (*Fault, *FAULTS)),
+    ]
 
-    def __init__(self, expected: Iterable[str]) -> None:
-        self._expected = [*(f"merge: {row}" for row in MERGE_ROWS), *expected]
-        self._seeds_with: Counts = Counter()
-        self._times: Counts = Counter()
-        self.seeds = 0
 
-    def add(self, counts: Mapping[str, int]) -> None:
-        """The counts of one more seed."""
-        self.seeds += 1
-        self._seeds_with.update({name: 1 for name, count in counts.items() if count})
-        self._times.update(counts)
-
-    def share(self, name: str) -> float:
-        return self._seeds_with[name] / self.seeds if self.seeds else 0.0
-
-    def rare(self, minimum: float = 0.01) -> list[str]:
-        """What was expected and came up in less than that share of the seeds."""
-        return [name for name in self._expected if self.share(name) < minimum]
-
-    def table(self) -> str:
-        """In what share of the seeds each came up, and how often in all."""
-        names = [*self._expected, *sorted(self._times.keys() - set(self._expected))]
-        width = max(map(len, names))
-        return "\n".join(f"{name:<{width}}  {self.share(name):7.1%}  {self._times[name]:>8}" for name in names)
+def rare(seen_in: Mapping[str, int], seeds: int, minimum: float = 0.01) -> list[str]:
+    """What is expected, and came up in less than that share of the seeds. `seen_in`: in how many of them each thing was."""
+    return [name for name in expected() if seen_in.get(name, 0) < minimum * seeds]
