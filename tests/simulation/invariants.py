@@ -13,7 +13,8 @@ used. These faults weaken it, each by what is named and by nothing else:
 - *a device's home restored from a backup*: contents that this device wrote after the backup, and that never went to the
   service, are lost; copies of contents that came back with it need no cause; merges may change a single device's tree;
 - *the service restored from a backup*: contents that it had, and has no more, may be lost, and copies of or beside them need no
-  cause; what it never had must come; merges may change a single device's tree.
+  cause; what it never had must come; from then on devices may bring back inodes that they did nothing to, and names beside those
+  that the service has (a rename that it forgot leaves both); merges may change a single device's tree.
 """
 
 from __future__ import annotations

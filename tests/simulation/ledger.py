@@ -79,6 +79,8 @@ class Ledger:
         """What people called anything."""
         self.wrong: list[str] = []
         """What was found, in its order."""
+        self.was_restored = False
+        """The service was: devices bring back what it lost, under the names that they know beside those that it has."""
         self._links: Counter[bytes] = Counter()
         self._devices: dict[str, Known] = {}
         self._replicas: dict[str, sqlite3.Connection] = {}
@@ -277,12 +279,12 @@ class Ledger:
             self.fail(f"{device} deleted {self.name(before)}, which nobody there has seen")
 
     def _check_revival(self, device: str, tree: Tree, id_: bytes) -> None:
-        if id_ not in self._devices[device].fresh:
+        if id_ not in self._devices[device].fresh and not self.was_restored:
             self.fail(f"{device} revived {tree.path(id_)!r}, though nobody there did anything to it")
 
     def _check_names(self, device: str, tree: Tree, id_: bytes, row: Row) -> None:
         names = tree.names.get(id_, set())
-        if len(names) > 1 + self._links[id_]:
+        if len(names) > 1 + self._links[id_] and not (self.was_restored and row.kind != "directory"):
             self.fail(f"{device} gave a {row.kind} the names {sorted(name for _, name in names)}; nobody linked it")
 
     def _check_entry(self, device: str, tree: Tree, key: Key, inode: bytes | None) -> None:
@@ -338,7 +340,8 @@ class Ledger:
         """The merge keeps a folder that the service has no more. Only what lies in it can be why, if nobody touched it here."""
         inode = self.id_of(device, ino)
         if inode not in self._devices[device].fresh:
-            if self._replicas[device].execute("SELECT 1 FROM entry WHERE parent = ? LIMIT 1", (ino,)).fetchone() is None:
+            lies_in_it = self._replicas[device].execute("SELECT 1 FROM entry WHERE parent = ? LIMIT 1", (ino,)).fetchone()
+            if lies_in_it is None and not self.was_restored:
                 self.fail(f"{device} keeps an empty folder that the service removed, though nobody there did anything to it")
             self._devices[device].fresh.add(inode)
 
@@ -380,6 +383,7 @@ class Ledger:
         """The service's database is what it was in a backup (call after `service_at`). Contents that it had and has no more
         may be lost; what it never had is still on the devices."""
         self.single = None
+        self.was_restored = True
         kept = {self.content(manifest) for manifests in self.served.versions().values() for manifest in manifests}
         for id_ in self.on_service - kept:
             self.history.contents[id_].forgiven = "the service was restored to a state before it"
