@@ -97,6 +97,8 @@ class Downloads:
         self.counters = DownloadCounters()
         self.io_timeout = io_timeout
         self._waits = waits or Waits()
+        self.trouble: str | None = None
+        """Why the last object that was wanted could not be had; None once one can."""
         self._service = service
         self._chunks = chunks
         self._reachability = reachability
@@ -188,6 +190,7 @@ class Downloads:
                 fetch.done.set()
                 await self._chunks.put_open(ref.object_id, plain, pinned=fetch.pinned)
         except Unavailable as failure:
+            self.trouble = str(failure)
             fetch.failure = failure
         except Exception as error:  # whatever it is, it is this object's: the other readers and the drive go on
             log.exception("an object could not be fetched")
@@ -227,6 +230,7 @@ class Downloads:
                 await trio.sleep(delay)
             else:
                 self._reachability.went_well()
+                self.trouble = None
                 return plain
         raise AssertionError("unreachable")
 

@@ -405,6 +405,10 @@ class Drive:
         if offline:
             self._waits.end()
 
+    def logged_in(self) -> None:
+        """There are new tokens: what waited for them goes on."""
+        self.connection.logged_in()
+
     def pause(self) -> None:
         """Nothing goes to the service or comes from it but what somebody reads, until `resume`."""
         self.connection.set_paused(True)
@@ -450,6 +454,7 @@ class Drive:
             breakers=self._breakers(),
             problems=self._exchange.push.status.problems,
             trying_again=self._trying_again(),
+            fetch_error=self._downloads.trouble,
             failures=self._supervisor.failures(),
             quota=usage.quota,
             used=usage.used,

@@ -108,6 +108,8 @@ class DriveStatus:
     """Changes that the service refuses."""
     trying_again: tuple[str, ...]
     """Why contents or changes that wait could not be sent the last time."""
+    fetch_error: str | None
+    """Why the last bytes that were wanted from the service could not be had, until some are."""
     quota: int
     used: int
     recovered: tuple[str, ...]

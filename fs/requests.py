@@ -58,6 +58,7 @@ class Requests:
             "evict": self.evict,
             "offline": self.offline,
             "online": self.online,
+            "logged-in": self.logged_in,
             "pause": self.pause,
             "resume": self.resume,
             "fsck": self.fsck,
@@ -110,6 +111,10 @@ class Requests:
 
     async def online(self, arguments: Json, progress: Progress) -> Json:
         self._drive.set_offline(False)
+        return {}
+
+    async def logged_in(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.logged_in()
         return {}
 
     async def pause(self, arguments: Json, progress: Progress) -> Json:

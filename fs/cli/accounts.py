@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from fs.cli.asking import tell
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def login(
     """
     import trio
 
+    from fs.home import open_home
     from remote.accounts import Accounts
     from remote.endpoint import Endpoint
     from remote.protocol import LoginRequest
@@ -125,6 +127,7 @@ def login(
     _checked(LoginRequest, email=email, password=password, device={"installation": bytes(16), "name": _device_name(device)})
     run = functools.partial(session.log_in, Accounts(endpoint), email, password, _device_name(device), replace)
     credentials = trio.run(run)
+    tell(open_home(), "logged-in")
     emit(_identity(credentials), f"Logged in as {credentials.account.email}, device {credentials.device.name}.", json)
 
 

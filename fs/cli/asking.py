@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,14 @@ def ask(home: Home, command: str, arguments: Json | None = None, *, on_progress:
         fail(str(error), ExitCode.NOT_MOUNTED)
     except ControlError as error:
         fail(str(error))
+
+
+def tell(home: Home, command: str) -> None:
+    """Let the mount process know of something, if there is one."""
+    from fs.control import ControlError, NoMountProcess, call
+
+    with suppress(NoMountProcess, ControlError):
+        call(home.control_socket, command)
 
 
 def ask_with_progress(home: Home, command: str, arguments: Json, *, json: bool) -> Json:

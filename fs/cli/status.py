@@ -166,6 +166,8 @@ def _warnings(drive: Json) -> list[tuple[str, str]]:
     ]
     rows += [("Failing", f"{failure['task']}: {failure['error']}") for failure in drive["failures"]]
     rows += [("Trying again", why) for why in drive["trying_again"]]
+    if drive["fetch_error"]:
+        rows.append(("Not fetched", drive["fetch_error"]))
     rows += [("Refused", problem) for problem in drive["problems"]]
     rows += [("Recovered", path) for path in drive["recovered"]]
     return rows

@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--quota", type=int, default=100 * GIB, help="bytes of a new account")
     parser.add_argument("--max-devices", type=int, default=5)
     parser.add_argument("--password-memory", type=int, default=64 * 1024, help="of argon2id, in KiB")
+    parser.add_argument("--patience", type=float, default=60, help="seconds between two pieces of a body")
     parser.add_argument("--invite", action="store_true", help="print an invitation code (also while the service runs), and end")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
@@ -52,6 +53,7 @@ def _serve(options: argparse.Namespace) -> int:
         quota_bytes=options.quota,
         max_devices=options.max_devices,
         password_memory_kib=options.password_memory,
+        patience_seconds=options.patience,
     )
     if options.invite:
         sys.stdout.write(create_invitation(config) + "\n")

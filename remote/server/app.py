@@ -31,6 +31,7 @@ from remote import protocol
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
+from remote.server.patience import Patience
 from remote.server.problems import Refused, invalid_field, problem_response
 from remote.server.routes import accounts, changes, spaces
 from remote.server.service import Service, open_service
@@ -75,6 +76,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_exception_handler(Exception, _on_failure)
+    app.add_middleware(Patience, seconds=config.patience_seconds)
     app.add_middleware(AccessLog)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app

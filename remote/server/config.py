@@ -29,6 +29,8 @@ class ServerConfig:
     """Active devices of one account."""
     password_memory_kib: int = 64 * 1024
     """argon2id's memory cost; only tests have a reason to lower it."""
+    patience_seconds: float = 60.0
+    """With a caller who sends nothing in the middle of a body, or does not take the answer."""
 
     def __post_init__(self) -> None:
         """`ValueError`, in words for the person who chose."""

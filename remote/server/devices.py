@@ -73,7 +73,7 @@ class Devices:
             if token is None or device is None:
                 raise unauthenticated("This refresh token is not known.")
             if device.removed_ns is not None:
-                raise Refused(ProblemType.REVOKED, "Log in again to use this device.")
+                raise Refused(ProblemType.REVOKED, "This device was removed from the account; log in again to use it.")
             if token.retired:
                 rows.revoke_tokens(connection, device.account, device.id, self._random(16))
                 tokens = None
@@ -175,7 +175,7 @@ class Devices:
 
 def _check(device: DeviceRow | None, claims: Claims) -> None:
     if device is not None and device.removed_ns is not None:
-        raise Refused(ProblemType.REVOKED, "Log in again to use this device.")
+        raise Refused(ProblemType.REVOKED, "This device was removed from the account; log in again to use it.")
     if device is None or device.session != claims.session:
         raise unauthenticated("The device was logged in anew, or its tokens were revoked.")
 

@@ -85,6 +85,8 @@ def problem_response(refused: Refused) -> Response:
     headers: dict[str, str] = {"cache-control": "no-store"}
     if refused.retry_after_seconds is not None:
         headers["retry-after"] = str(refused.retry_after_seconds)
+    if refused.status == 408:  # the rest of the body may still come: nothing can follow it
+        headers["connection"] = "close"
     if refused.status == 401:
         headers["www-authenticate"] = "Bearer"
     body = problem.model_dump_json(exclude_none=True)

@@ -19,6 +19,7 @@ from remote.protocol import ProblemType, Traffic
 from remote.server.objects.local import PREFIX, IncomingObject, LocalStore, OpenObject, WrongBody
 from remote.server.objects.signing import BadLink, Grant
 from remote.server.objects.store import NoSuchObject, StoreUnavailable
+from remote.server.patience import NotRead
 from remote.server.problems import Refused, problem_response
 
 PIECE = 2**20
@@ -65,7 +66,7 @@ class ObjectEndpoint:
             await self._serve(scope, receive, send)
         except Refused as refused:
             await problem_response(refused)(scope, receive, send)
-        except CutShort:
+        except (CutShort, NotRead):
             return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
