@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -140,6 +141,11 @@ def ended_readers() -> list[tuple[int, str, int]]:
                 break
             ended.append((pid, readers.pop(pid), os.waitstatus_to_exitcode(status)))
     return ended
+
+
+def kill_readers() -> None:
+    for pid in readers:
+        os.kill(pid, signal.SIGKILL)
 
 
 def churn(folder: str, enough: str) -> int:
