@@ -59,7 +59,7 @@ class AttributeUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """For statfs; bytes."""
+    """For statfs; bytes. `inodes`: there are not more."""
 
     quota: int
     used: int

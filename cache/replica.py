@@ -109,9 +109,9 @@ class Replica:
         return row.target
 
     def usage(self) -> Usage:
-        """What the service last said of the account; the inodes are those known here."""
+        """What the service last said of the account; the inodes are as many as were ever known here."""
         kept = self._database.meta("usage", {})
-        return Usage(kept.get("quota", 0), kept.get("used", 0), self._nodes.count_inodes())
+        return Usage(kept.get("quota", 0), kept.get("used", 0), self._nodes.highest_ino())
 
     def is_listed(self, directory: int) -> bool:
         """Whether what is missing in this folder is known to be missing: False only while the very first listing loads, and

@@ -110,10 +110,16 @@ class PendingStore:
         return _counts(self._sql)
 
     def files(self, limit: int) -> list[PendingFile]:
-        """Some of the files with drafts: those with errors first."""
+        """Some of the files with drafts: those with errors first. Looks at no more of them than it returns."""
+        failed = self._files(limit, "EXISTS", "(SELECT ino FROM draft INDEXED BY draft_error WHERE error IS NOT NULL)")
+        return failed + self._files(limit - len(failed), "NOT EXISTS", "(SELECT ino FROM draft INDEXED BY draft_by_ino)")
+
+    def _files(self, limit: int, with_error: str, inos: str) -> list[PendingFile]:
         rows = self._execute(
-            "SELECT d.ino, max(d.size), max(d.error) FROM draft d JOIN inode i ON i.ino = d.ino WHERE i.nlink > 0 "
-            "GROUP BY d.ino ORDER BY max(d.error) IS NULL, d.ino LIMIT ?",
+            f"SELECT o.ino, (SELECT max(d.size) FROM draft d WHERE d.ino = o.ino), "
+            "(SELECT max(d.error) FROM draft d WHERE d.ino = o.ino) "
+            f"FROM (SELECT DISTINCT ino FROM {inos} ORDER BY ino) o CROSS JOIN inode i ON i.ino = o.ino WHERE i.nlink > 0 "
+            f"AND {with_error} (SELECT 1 FROM draft e WHERE e.ino = o.ino AND e.error IS NOT NULL) LIMIT ?",
             (limit,),
         )
         return [PendingFile(*row) for row in rows]
