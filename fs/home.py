@@ -90,9 +90,14 @@ class Home:
     def installation(self) -> bytes:
         """This client's id. Made at the first call; of two processes that make it at once, one wins for both."""
         try:
-            return self._read_installation()
+            known = self._read_installation()
         except FileNotFoundError:
-            pass
+            return self._make_installation()
+        for left_over in self.path.glob("installation.*.new"):  # of a process that was killed while it made one
+            left_over.unlink(missing_ok=True)
+        return known
+
+    def _make_installation(self) -> bytes:
         temporary = self.installation_file.with_name(f"installation.{os.getpid()}.new")
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -105,7 +110,7 @@ class Home:
             crash_point("installation.written")
             self.installation_file.hardlink_to(temporary)
             crash_point("installation.named")
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # there is one now, and whoever saw it may have cleared our file away
             return self._read_installation()
         finally:
             temporary.unlink(missing_ok=True)

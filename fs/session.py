@@ -67,6 +67,7 @@ class Session:
     def __init__(self, home: Home, *, unpushed: Callable[[Home], int] = unpushed_changes) -> None:
         self._home = home
         self._store = CredentialStore(home.credentials)
+        self._store.clear_left_overs()
         self._unpushed = unpushed
 
     def credentials(self) -> Credentials:

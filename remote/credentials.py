@@ -25,6 +25,7 @@ from remote.protocol import Account, Device, Id, Tokens
 LOCK_SECONDS = 45.0
 """A refresh elsewhere that takes longer than this has met a service that does not answer, as we would."""
 _LOCK_POLL = 0.02
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 EARLY_SECONDS = 30.0
 """So long before its end a token is renewed (or a fifth of its life, if that is less), for clocks and ways that are slow."""
 
@@ -83,6 +84,7 @@ class CredentialStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock_path = path.with_name(path.name + ".lock")
+        self._temporary = path.with_name(path.name + ".new")
 
     def read(self) -> Credentials | None:
         """None if nobody ever logged in here; `NotAuthenticated` if the file makes no sense."""
@@ -103,26 +105,36 @@ class CredentialStore:
         """Durable when it returns; a crash at any point leaves the old file or the new one. The caller holds the lock: what lies
         under the temporary name was left by a process that was killed."""
         content = credentials.model_dump_json(indent=1).encode()
-        temporary = self.path.with_name(self.path.name + ".new")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._temporary.unlink(missing_ok=True)
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             crash_point("credentials.written")
-            temporary.replace(self.path)
+            self._temporary.replace(self.path)
             crash_point("credentials.replaced")
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
             raise
         _sync_folder(self.path.parent)
+
+    def clear_left_overs(self) -> None:
+        """Remove what killed processes left of credentials that they were writing: there are tokens in it."""
+        if not self._temporary.exists():
+            return
+        descriptor = os.open(self._lock_path, _LOCK_FLAGS, 0o600)
+        try:
+            if _try_lock(descriptor):  # else somebody is writing it now
+                self._temporary.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
     @asynccontextmanager
     async def locked(self, seconds: float = LOCK_SECONDS) -> AsyncIterator[None]:
         """Hold the lock against other processes (and other tasks). `Unreachable` if it is not free in time."""
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._lock_path, _LOCK_FLAGS, 0o600)
         try:
             with trio.move_on_after(seconds) as scope:
                 # Asked for again and again rather than waited for in a thread: a wait in the kernel can be neither

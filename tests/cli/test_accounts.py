@@ -14,6 +14,7 @@ import trio
 
 from fs.home import open_home
 from fs.session import Session
+from remote import crashpoints
 from remote.accounts import Accounts
 from remote.credentials import CredentialStore
 from remote.endpoint import Endpoint
@@ -322,6 +323,29 @@ def test_another_account_begins_with_an_empty_home(aloft, registered, another, h
     assert list((home / "drafts").iterdir()) == []
     aside = next(home.glob("drafts-of-*"))
     assert (aside / "7").read_text() == "a draft that no row knows"
+
+
+def test_another_account_is_not_stored_before_what_the_last_one_had_is_gone(aloft, registered, another, home, monkeypatch):
+    hold_unpushed(monkeypatch, 0)
+    (home / "replica.db").write_bytes(b"")
+    (home / "drafts" / "7").write_text("acknowledged, and not yet unlinked")
+    seen = {}
+
+    def look(point: str) -> None:
+        if point.startswith("set-aside."):
+            seen[point] = ((home / "drafts" / "7").exists(), (home / "replica.db").exists(), stored(home).account.email)
+
+    crashpoints.install(look)
+    try:
+        assert aloft("login", "--email", another).code == 0
+    finally:
+        crashpoints.install(None)
+    assert seen == {
+        "set-aside.drafts": (False, True, registered),  # a replica made anew would take them for lost ones
+        "set-aside.replica": (False, False, registered),
+        "set-aside.finished": (False, False, registered),
+    }
+    assert stored(home).account.email == another
 
 
 def test_an_account_of_the_same_address_elsewhere(aloft, registered, service, home, tmp_path, monkeypatch):

@@ -99,6 +99,16 @@ def test_the_installation_stays(tmp_path):
     assert open_home(tmp_path / "other").installation() != first
 
 
+def test_a_process_that_was_killed_while_it_made_the_installation_leaves_nothing(tmp_path):
+    home = open_home(tmp_path / "home")
+    left = home.path / "installation.1.new"
+    left.write_text("half")
+    known = home.installation()
+    left.write_text("the other name of what was made")
+    assert home.installation() == known
+    assert list(home.path.glob("installation*")) == [home.installation_file]
+
+
 def test_a_damaged_installation_says_what_to_do(tmp_path):
     home = open_home(tmp_path / "home")
     home.installation_file.write_text("what")

@@ -93,6 +93,16 @@ def test_what_a_killed_process_left_beside_it_does_not_stay(store):
     assert [path.name for path in store.path.parent.iterdir()] == ["credentials.json"]
 
 
+async def test_a_start_clears_tokens_that_a_killed_process_was_writing(store):
+    left = store.path.with_name("credentials.json.new")
+    left.write_text("half a fi")
+    async with store.locked():
+        store.clear_left_overs()
+        assert left.exists(), "somebody may be writing it now"
+    store.clear_left_overs()
+    assert not left.exists()
+
+
 def test_tokens_do_not_show(store):
     text = repr(credentials()) + str(credentials())
     assert "refresh-0" not in text
