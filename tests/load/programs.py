@@ -371,7 +371,7 @@ class StressNg(ProgramWorker):
         ("seek", "--seek-size", "4m"),
         ("filename",),
         ("fstat",),
-        ("copy-file", "--copy-file-bytes", "8m"),
+        ("copy-file", "--copy-file-bytes", "128m"),
         ("access",),
         ("open", "--open-max", "200"),
         ("mmap", "--mmap-file", "--mmap-bytes", "2m"),
