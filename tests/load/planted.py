@@ -16,8 +16,6 @@ import trio
 import cache.chunks
 import fs.cli.main
 import fs.operations
-from cache.files import Files
-from cache.openfile import File
 
 HANGS_AT = 400
 """Which lookup of a name is never answered."""
@@ -27,19 +25,6 @@ def unverified_cache() -> None:
     """A chunk of the cache is believed as it is (P7)."""
     planted: Any = cache.chunks
     planted._checksum = planted._checksum_of = lambda _: b"as always"
-
-
-def close_saves_nothing() -> None:
-    """What was written is only in memory when close() returns, and for some seconds after (P1)."""
-
-    async def flush(file: Any) -> None: ...
-
-    def released(files: Any, file: Any) -> None:
-        files._let_go(file)
-
-    planted_file: Any = File
-    planted_files: Any = Files
-    planted_file.flush, planted_files.released = flush, released
 
 
 def descriptors_leak() -> None:
@@ -79,7 +64,6 @@ def a_request_hangs() -> None:
 
 BUGS: dict[str, Callable[[], None]] = {
     "unverified-cache": unverified_cache,
-    "close-saves-nothing": close_saves_nothing,
     "descriptors-leak": descriptors_leak,
     "a-request-hangs": a_request_hangs,
     "memory-grows": memory_grows,

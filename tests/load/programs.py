@@ -188,8 +188,8 @@ class Copies(ProgramWorker):
 
     def _compare(self) -> None:
         """By reading: rsync's own comparison takes a file that it cannot read for one that differs."""
-        wanted = sorted(path.relative_to(self._source) for path in self._source.rglob("*"))
-        found = self.do("list", lambda: sorted(path.relative_to(self._copy) for path in self._copy.rglob("*")))
+        wanted = names_below(self._source)
+        found = self.do("list", lambda: names_below(self._copy))
         self.must(found == wanted, f"after rsync, other names: {sorted(set(found) ^ set(wanted))[:5]}")
         for path in wanted:
             source, copy = (self._source / path).lstat(), self.do("stat", (self._copy / path).lstat)
@@ -207,6 +207,21 @@ class Copies(ProgramWorker):
         self.run_program("untar", ["tar", "-C", out, "-xf", archive])
         self.run_program("diff", ["diff", "-r", "--no-dereference", self._source, out])
         self.progress.checked()
+
+
+def names_below(root: Path) -> list[str]:
+    """Unlike `Path.rglob`, raises if a folder cannot be read, or is not there any more."""
+    found: list[str] = []
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = f"{folder}{entry.name}"
+                found.append(name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+    return sorted(found)
 
 
 def gather(target: Path, most_files: int = 250, most_bytes: int = 8 * 2**20) -> None:

@@ -24,13 +24,14 @@ from tests.load.party import Party, Plan
 from tests.load.planted import BUGS
 from tests.load.worker import KINDS
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 SECONDS_BEYOND = 1500.0
 """How much longer than the load itself a run may take, with all that it compares at the end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     signal.alarm(int(options.minutes * 60 + SECONDS_BEYOND))
     folder = Path(tempfile.mkdtemp(prefix="aloft-load-", dir=options.folder))
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         party.wrong.append(f"{type(error).__name__}: {error}")
     finally:
         signal.alarm(0)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # whoever is impatient must not keep it from clearing away
         party.close()
     party.summary.say(_say)
     if options.json is not None:
