@@ -3,7 +3,8 @@
 For each file the lowest draft with unsynced bytes of another boot is looked at. Drafts below it stay as they are. The file goes
 on with what was synced of this one, or without it: then it shows what lies below, or is empty if that is nothing. What this
 draft and those above it hold now is put beside the file, under a name that says so, if there is anything of it on the disk.
-Where the service has the whole content already (the draft is complete), the file has that, and nothing is put beside it.
+Where the service has the whole content already (the draft is complete), the file goes on with the draft if that has the content's
+SHA-256, and else with the manifest, which can be read once it is committed; nothing is put beside it.
 
 Bytes that were overwritten in place since they were synced are what the disk has of them, old or new block by block, as in
 any file of a disk's file system.
@@ -13,6 +14,7 @@ Runs at a start, before anybody else. Each file is one transaction; what it need
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +32,7 @@ from cache.synced import Shown
 from remote.protocol import Kind
 
 _STEP = 2**20
+_HASHED_MAX = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,11 @@ class Unsynced:
                 if at is None:
                     return None
                 row = layers[at]
-                if self._is_on_service(row):
+                on_service = self._is_on_service(row)
+                if on_service and not self._is_whole(row):
                     self._take_from_service(ino, layers[: at + 1])
                     layers = layers[at + 1 :]
-                elif _written(row) == _synced(row):  # only bytes in place changed: there is nothing else to go back to
+                elif on_service or _written(row) == _synced(row):  # where only bytes in place changed, there is no way back
                     self._contents.all_synced(row.id)
                     layers[at] = replace(row, unsynced=None)
                 else:
@@ -76,6 +80,23 @@ class Unsynced:
 
     def _is_on_service(self, row: DraftRow) -> bool:
         return row.complete and row.manifest_id is not None and self._contents.manifest(row.manifest_id) is not None
+
+    def _is_whole(self, row: DraftRow) -> bool:
+        """Whether the draft holds the content that the service has, as far as that can be told here."""
+        extents = Extents.unpack(row.extents)
+        pieces = list(extents.pieces(0, row.size))
+        if row.sha256 is None or row.size > _HASHED_MAX or any(piece.held is Held.NOTHING for piece in pieces):
+            return False
+        found = hashlib.sha256()
+        try:
+            with (self._drafts / str(row.id)).open("rb") as file:
+                for piece in pieces:
+                    file.seek(piece.start)
+                    length = piece.end - piece.start
+                    found.update(file.read(length) if piece.held is Held.DATA else bytes(length))
+        except FileNotFoundError:
+            return False
+        return found.digest() == row.sha256
 
     def _take_from_service(self, ino: int, layers: list[DraftRow]) -> None:
         """All bytes of the topmost of these are there: their manifest is the file's content, and waits for its commit so."""
@@ -111,7 +132,11 @@ class Unsynced:
             end = (self._drafts / str(draft)).stat().st_size
         except FileNotFoundError:
             end = 0
-        return written if end >= written.extents.data_end else written.cut(max(end, min(written.floor, written.size)))
+        if end >= written.extents.data_end:
+            return written
+        extents = written.extents.copy()
+        extents.cut(end)
+        return Shown(min(written.size, max(end, written.floor)), written.floor, extents)
 
     def _make_beside(self, ino: int) -> int:
         """A new file over the same content, without drafts."""

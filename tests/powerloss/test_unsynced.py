@@ -311,3 +311,17 @@ async def test_syncing_a_handle_that_lost_its_file_makes_no_copy(device: Content
         await file.fsync()
         assert device.forks == []
         file.release()
+
+
+async def test_a_draft_that_the_service_has_and_that_is_whole_stays(device: Contents) -> None:
+    async with device.running():
+        await device.write(ino := device.create("film.mkv"), noise(1))
+        device.uploads.skip_quiet()
+        await device.wait_complete(ino)
+    device = Contents(device.home, device.service)
+    async with device.running(uploads=False):
+        assert start_in_another_boot(device).doubtful == ()
+        (row,) = device.store.drafts(ino)
+        assert row.complete
+        assert row.unsynced is None
+        assert await device.read(ino) == noise(1)
