@@ -20,7 +20,7 @@ from cache.merge import Fate
 from cache.openfile import File
 from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
-from cache.store.sync import SyncStore
+from cache.store.sync import Replacing, SyncStore
 from remote.api import RemoteError
 from remote.protocol import ConflictKind
 from remote.server import check
@@ -228,7 +228,7 @@ def absence_is_deletion(patch: pytest.MonkeyPatch) -> None:
 
     def drop_known(self: Any, space: int) -> None:
         if self.database.sql.execute("SELECT listed FROM space WHERE number = ?", (space,)).fetchone()[0]:
-            self.finish_listing(space)
+            self.finish_listing(space, Replacing(collected=2**62))
         original(self, space)
 
     patch.setattr(MergeStore, "drop_known", drop_known)
