@@ -152,10 +152,11 @@ class Database:
         sql = sqlite3.connect(path, isolation_level=None, cached_statements=_CACHED_STATEMENTS, timeout=_BUSY_SECONDS)
         try:
             _configure(sql)
-            _check_schema(path, sql)
             small = path.stat().st_size <= _QUICK_CHECK_MAX
+            _check_tables(path, sql)
             if small:
                 _quick_check(path, sql)
+            _upgrade(path, sql)
         except sqlite3.DatabaseError as error:
             sql.close()
             if is_disk_full(error):
@@ -270,11 +271,18 @@ def _configure(sql: sqlite3.Connection) -> None:
     sql.execute("PRAGMA secure_delete=OFF")
 
 
-def _check_schema(path: Path, sql: sqlite3.Connection) -> None:
-    version = sql.execute("PRAGMA user_version").fetchone()[0]
+def _check_tables(path: Path, sql: sqlite3.Connection) -> None:
     tables = sql.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'inode', 'entry')").fetchone()[0]
     if tables != 3:
         raise DamagedDatabase(path, "its tables are missing")
+
+
+def _upgrade(path: Path, sql: sqlite3.Connection) -> None:
+    """Bring a replica of an older version to this one, a version at a time, each in one transaction."""
+    version = sql.execute("PRAGMA user_version").fetchone()[0]
+    while version in schema.UPGRADES:
+        sql.executescript(f"BEGIN IMMEDIATE; {schema.UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+        version += 1
     if version != schema.SCHEMA_VERSION:
         raise UnknownSchema(
             f"the replica {path} has version {version}, this Aloft knows version {schema.SCHEMA_VERSION}: "

@@ -176,3 +176,19 @@ CREATE TABLE pin (
     ino INTEGER PRIMARY KEY
 );
 """
+
+UPGRADES = {
+    1: """
+ALTER TABLE draft ADD COLUMN unsynced TEXT;
+ALTER TABLE draft ADD COLUMN synced BLOB;
+CREATE INDEX draft_unsynced ON draft (ino) WHERE unsynced IS NOT NULL;
+UPDATE space SET commit_body = NULL;
+DELETE FROM outstanding_content;
+CREATE INDEX inode_by_manifest ON inode (manifest_id) WHERE manifest_id IS NOT NULL;
+""",
+}
+"""By version: what makes the next one of it.
+
+1: A draft does not say what of it was synced; it is believed, as it was. An outstanding commit does not say its epoch and its
+replica, so no service takes it any more; what it told is still different from base, and is told again.
+"""

@@ -130,6 +130,64 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         Database.open(path)
 
 
+def tables(path: Path) -> dict[str, list[object]]:
+    """What every table and index consists of."""
+    sql = sqlite3.connect(path)
+    try:
+        found: dict[str, list[object]] = {"version": [sql.execute("PRAGMA user_version").fetchone()[0]]}
+        for kind, name in sql.execute("SELECT type, name FROM sqlite_master ORDER BY name").fetchall():
+            found[name] = sorted(sql.execute(f"PRAGMA {kind}_info({name})").fetchall())
+        return found
+    finally:
+        sql.close()
+
+
+DRAFT_1 = """
+CREATE TABLE draft (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL, sealed INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL,
+    floor INTEGER NOT NULL, extents BLOB NOT NULL, data BLOB, changed_ns INTEGER NOT NULL, manifest_id BLOB, sha256 BLOB,
+    complete INTEGER NOT NULL DEFAULT 0, error TEXT
+);
+CREATE INDEX draft_by_ino ON draft (ino);
+CREATE INDEX draft_error ON draft (ino) WHERE error IS NOT NULL;
+CREATE INDEX draft_complete ON draft (ino) WHERE complete = 1;
+INSERT INTO draft (id, ino, size, floor, extents, data, changed_ns) VALUES (7, 5, 3, 0, x'', x'616263', 0);
+"""
+
+
+def as_version_1(path: Path) -> None:
+    """Make a replica what it was before version 2, with a draft in it."""
+    sql = sqlite3.connect(path)
+    sql.executescript(f"DROP TABLE draft; DROP INDEX inode_by_manifest; {DRAFT_1} PRAGMA user_version = 1;")
+    sql.close()
+
+
+def test_an_older_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path) -> None:
+    path, new = tmp_path / "replica.db", tmp_path / "new.db"
+    filled(path)
+    Database.open(new).close()
+    as_version_1(path)
+    assert tables(path) != tables(new)
+    database = Database.open(path)
+    assert database.meta("key 2999") == "x" * 50
+    assert database.sql.execute("SELECT ino, data, unsynced FROM draft").fetchall() == [(5, b"abc", None)]
+    database.close()
+    assert tables(path) == tables(new)
+
+
+def test_an_upgrade_that_fails_leaves_the_older_version(tmp_path: Path) -> None:
+    path = tmp_path / "replica.db"
+    filled(path, 1)
+    as_version_1(path)
+    sql = sqlite3.connect(path)
+    sql.execute("CREATE TABLE inode_by_manifest (a)")  # the last step of the upgrade is refused
+    sql.close()
+    before = tables(path)
+    with pytest.raises(DatabaseUnusable):
+        Database.open(path)
+    assert tables(path) == before
+
+
 def test_a_foreign_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "replica.db"
     sql = sqlite3.connect(path)
