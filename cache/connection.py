@@ -6,13 +6,17 @@ request itself: those who do report how it went.
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from typing import Any, Protocol
 
 from cache.clock import Clock
+from cache.errors import DiskFull
 from cache.model import Connection as State
 from cache.signal import Signal
 from remote.api import NotAuthenticated, RemoteError, StoreUnavailable, Unreachable
+
+log = logging.getLogger(__name__)
 
 _OFFLINE, _PAUSED, _STOPPED, _STOP = "offline", "paused", "stopped because", "stopped by"
 DOUBTED_AFTER = 5.0
@@ -151,19 +155,26 @@ class Connection:
         self._reached = None
         self._changed.notify()
 
+    def _remember(self, key: str, value: Any) -> None:
+        """For the next start. On a disk without room it is true until then: going online may be what makes room."""
+        try:
+            self._values.set_meta(key, value)
+        except DiskFull as error:
+            log.warning("%r is forgotten at the next start: %s", key, error)
+
     def try_now(self) -> None:
         """A person waits: what failed is tried again without waiting for its time."""
         self._changed.notify()
 
     def set_offline(self, offline: bool) -> None:
         self._offline = offline
-        self._values.set_meta(_OFFLINE, offline)
+        self._remember(_OFFLINE, offline)
         self._reached = None
         self._changed.notify()
 
     def set_paused(self, paused: bool) -> None:
         self._paused = paused
-        self._values.set_meta(_PAUSED, paused)
+        self._remember(_PAUSED, paused)
         self._changed.notify()
 
     @property
@@ -173,12 +184,12 @@ class Connection:
     def stop(self, reason: str, by: Stop = Stop.SERVICE) -> None:
         """Nothing is pushed or pulled any more, until `go_on`; a restart does not change that."""
         self._stopped, self._stop = reason, by
-        self._values.set_meta(_STOPPED, reason)
-        self._values.set_meta(_STOP, by)
+        self._remember(_STOPPED, reason)
+        self._remember(_STOP, by)
         self._changed.notify()
 
     def go_on(self) -> None:
         """A person decided."""
         self._stopped = None
-        self._values.set_meta(_STOPPED, None)
+        self._remember(_STOPPED, None)
         self._changed.notify()

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from cache.connection import DOUBTED_AFTER, Connection
 from cache.drive import SYNC_PATIENCE, Drive
-from cache.errors import TimedOut, Unavailable
+from cache.errors import DiskFull, TimedOut, Unavailable
 from cache.home import HomePaths
 from cache.model import Connection as State
 from remote.api import LinkExpired, Overloaded, RemoteError, StoreUnavailable, Unreachable
@@ -192,6 +192,22 @@ async def test_a_store_that_is_away_does_not_make_the_service_unreachable(autoju
     assert not connection.is_doubted
     connection.failed(Unreachable("nobody answers"))
     assert connection.state is State.UNREACHABLE
+
+
+async def test_a_full_disk_does_not_keep_a_person_from_going_online() -> None:
+    """Nor a guard from stopping the exchange."""
+
+    class Full(Values):
+        def set_meta(self, key: str, value: object) -> None:
+            raise DiskFull("no room for this")
+
+    connection = Connection(Full({"offline": True}), TrioClock())
+    connection.set_offline(False)
+    assert connection.state is State.CONNECTING
+    connection.set_paused(True)
+    assert connection.paused
+    connection.stop("the service lost data")
+    assert connection.state is State.STOPPED
 
 
 # ------------------------------------------------------------------------------------------------------------ the drive

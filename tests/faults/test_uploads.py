@@ -4,6 +4,7 @@ is sent without end, and when the fault is gone it is on the other device."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import pytest
 
@@ -53,6 +54,18 @@ PASSING: dict[str, tuple[Fault, Kind, str]] = {
 }
 
 
+ALWAYS = {
+    *("the store refuses links", "the store asks for an hour", "bodies do not reach the store in time"),
+    *("the service does not commit", "an expired link", "a body that is cut short", "a damaged body"),
+    *("an acknowledgement that is lost", Where.REQUEST_BODY),
+}
+"""What every run of the tests plays; the others cost their time, too, and run with `--long`."""
+
+
+def some(cases: Iterable[object]) -> list[object]:
+    return [case if case in ALWAYS else pytest.param(case, marks=pytest.mark.long) for case in cases]
+
+
 @pytest.fixture(autouse=True)
 def no_fault_is_left(pair: Pair) -> None:
     pair.proxy.clear()
@@ -64,7 +77,7 @@ def written(pair: Pair, name: str) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("name", LASTING)
+@pytest.mark.parametrize("name", some(LASTING))
 def test_a_fault_that_lasts(pair: Pair, name: str) -> None:
     fault, kind, path, complaint = LASTING[name]
     with pair.proxy.inject(fault, kind, path=path) as injected:
@@ -78,7 +91,7 @@ def test_a_fault_that_lasts(pair: Pair, name: str) -> None:
     assert injected.hits < ATTEMPTS_MAX
 
 
-@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize("name", some(PASSING))
 def test_a_fault_that_passes(pair: Pair, name: str) -> None:
     fault, kind, path = PASSING[name]
     with pair.proxy.inject(fault, kind, path=path, times=1) as injected:
@@ -88,7 +101,7 @@ def test_a_fault_that_passes(pair: Pair, name: str) -> None:
     arrives(pair.b / name, content)
 
 
-@pytest.mark.parametrize("where", [Where.REQUEST_BODY, Where.REQUEST_PASSED_ON, Where.ANSWER])
+@pytest.mark.parametrize("where", some([Where.REQUEST_BODY, Where.REQUEST_PASSED_ON, Where.ANSWER]))
 def test_a_stall_is_waited_out(pair: Pair, where: Where) -> None:
     """Shorter than the time-out: the transfer goes on where it was."""
     with pair.proxy.inject(Stall(where, after=1000), Kind.PUT, times=1) as injected:
