@@ -13,7 +13,7 @@ from typing import Any
 
 from cache.clock import Clock
 from cache.groups import GroupPlan, keeps_name, plan_groups
-from cache.guards import Breaker, Direction
+from cache.guards import Breaker, Direction, Minutes
 from cache.merge import Content, Key
 from cache.store.content import ContentStore
 from cache.store.sides import CompleteContent, LocalChanges
@@ -89,6 +89,7 @@ class CommitBuilder:
         self._tree = tree
         self._contents = contents
         self._clock = clock
+        self._minutes = Minutes(clock)
         self._entries_after: dict[int, Key] = {}
         self._inodes_after: dict[int, int] = {}
         self._name_rounds = self._inode_rounds = 0
@@ -134,7 +135,7 @@ class CommitBuilder:
         self._name_rounds = self._inode_rounds = 0
 
     def breaker(self, space: int) -> Breaker:
-        return Breaker(self._store.database, space, Direction.PUSH, self._clock)
+        return Breaker(self._store.database, space, Direction.PUSH, self._minutes)
 
     def _deletions_not_admitted(self, space: int) -> frozenset[int]:
         gone = self._store.files_to_disappear(space)

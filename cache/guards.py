@@ -6,6 +6,7 @@ changes nothing. Knows nothing of the network.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -103,6 +104,18 @@ class _State:
     """Files that disappeared without being confirmed, by the minute in which they did."""
 
 
+class Minutes:
+    """Wall-clock minutes that no jump of the clock reaches while the process lives."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began_ns = clock.wall_ns()
+        self._began = clock.monotonic()
+
+    def now(self) -> int:
+        return (self._began_ns + int((self._clock.monotonic() - self._began) * 1e9)) // 60_000_000_000
+
+
 class Breaker:
     """Stops deletions in bulk of one space and direction until the person says what is to be done.
 
@@ -110,10 +123,10 @@ class Breaker:
     confirmation is good for the files that were shown, and no others: what is deleted later counts anew.
     """
 
-    def __init__(self, values: Values, space: int, direction: Direction, clock: Clock) -> None:
+    def __init__(self, values: Values, space: int, direction: Direction, minutes: Minutes) -> None:
         self._values = values
         self._direction = direction
-        self._clock = clock
+        self._minutes = minutes
         self._key = f"breaker {direction} {space}"
 
     def admit(self, files: Collection[int], count_files: Callable[[], int], most: int = FILES_MAX) -> frozenset[int]:
@@ -139,7 +152,7 @@ class Breaker:
         state = self._state()
         count = len(frozenset(files) - state.confirmed)
         if count:
-            minute = self._minute()
+            minute = self._minutes.now()
             self._keep(replace(state, passed={**state.passed, minute: state.passed.get(minute, 0) + count}))
 
     def show_all(self, files: Collection[int]) -> None:
@@ -165,15 +178,15 @@ class Breaker:
     def reset(self) -> None:
         self._keep(_State())
 
-    def _minute(self) -> int:
-        return self._clock.wall_ns() // 60_000_000_000
-
     def _state(self) -> _State:
         kept = self._values.meta(self._key)
         if not isinstance(kept, dict):
             return _State()
-        now = self._minute()
-        passed = {int(minute): count for minute, count in kept["passed"].items() if abs(now - int(minute)) <= WINDOW_MINUTES}
+        now = self._minutes.now()
+        passed = Counter[int]()
+        for minute, count in kept["passed"].items():
+            if now - int(minute) <= WINDOW_MINUTES:  # later than now: the clock was set back since
+                passed[min(int(minute), now)] += count
         return _State(frozenset(kept["shown"]), frozenset(kept["confirmed"]), kept["of"], passed)
 
     def _keep(self, state: _State) -> None:

@@ -7,13 +7,13 @@ stands before the merge, the kernel's caches and open files are told after its t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from cache.clock import Clock
 from cache.connection import Connection
 from cache.copynames import CopyNames
-from cache.guards import FILES_MAX, REPLACED_MAX, Breaker, Contradiction, Direction
+from cache.guards import FILES_MAX, REPLACED_MAX, Breaker, Contradiction, Direction, Minutes
 from cache.merge import MergeImpossible
 from cache.model import Change
 from cache.signal import Signal
@@ -52,7 +52,7 @@ class Merger:
         self._rows = rows
         self._connection = connection
         self._files = files
-        self._clock = clock
+        self._minutes = Minutes(clock)
         self._copy_names = copy_names
         self._told = told
         self.before_merge: Callable[[], None] = lambda: None
@@ -74,7 +74,7 @@ class Merger:
         return self._store.space(space).snapshot >= revision and not self._store.has_staged(space)
 
     def breaker(self, space: int) -> Breaker:
-        return Breaker(self._store.database, space, Direction.APPLY, self._clock)
+        return Breaker(self._store.database, space, Direction.APPLY, self._minutes)
 
     def keep_files(self, space: int) -> int:
         """The person wants to keep the files whose deletion the breaker stopped; they go to the service again. Their number."""
@@ -108,13 +108,14 @@ class Merger:
         breaker = self.breaker(space.number)
         most = FILES_MAX if replacing is None else REPLACED_MAX
         if not breaker.admit(vanishing, lambda: self._store.count_files(space.number), most):
-            self._merge(space, frozenset())
-            breaker.passed([ino for ino in vanishing if not self._rows.local.names(ino)])
+            self._merge(space, frozenset(), vanishing)
 
-    def _merge(self, space: SpaceRow, keep: frozenset[int]) -> None:
+    def _merge(self, space: SpaceRow, keep: frozenset[int], vanishing: Iterable[int] = ()) -> None:
         names = self._copy_names()
         try:
-            applied = self._rows.merge(space.number, space.root, names.free_name, keep)
+            with self._store.database.transaction():
+                applied = self._rows.merge(space.number, space.root, names.free_name, keep)
+                self.breaker(space.number).passed([ino for ino in vanishing if not self._rows.local.names(ino)])
         except (Contradiction, MergeImpossible) as error:
             self._connection.stop(str(error))
             return

@@ -277,6 +277,8 @@ class File:
             with trio.move_on_at(trio.current_time() + self._files.downloads.io_timeout if until is None else until):
                 manifest = await self._files.manifests.get(self._which(id_))
                 if self.base.manifest_id == id_:  # an acknowledgement may have come meanwhile
+                    if manifest.size != self.base.size:
+                        raise CorruptData("the list of this file's chunks is that of a file of another size")
                     self._manifest = manifest
                 return manifest
             raise TimedOut("the service did not send the list of this file's chunks in time")

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from cache.guards import Contradiction, check_revision
 from cache.store.sync import SpaceRow
 from remote.api import Nonsense
-from remote.manifest import manifest_id
-from remote.protocol import ChangesPage, EpochStart, FolderPage, InodeState, Kind, SpaceChanges
+from remote.manifest import BadManifest, decode_manifest, manifest_id
+from remote.protocol import ChangesPage, Content, EpochStart, FolderPage, InodeState, Kind, SpaceChanges
 
 PAGES_OF_ONE_REVISION = 1000
 """A commit is one revision, and has at most some hundred thousand rows."""
@@ -94,10 +94,21 @@ def riding_manifests(inodes: Iterable[InodeState]) -> Iterator[tuple[bytes, byte
 
 def _check_rows(page: SpaceChanges | FolderPage) -> None:
     for row in page.inodes:
-        if (row.content is None) is (row.kind is Kind.FILE) or max(row.rev, row.content_rev) > page.revision:
+        shape = (row.content is not None) is (row.kind is Kind.FILE) and (row.target is not None) is (row.kind is Kind.SYMLINK)
+        if not shape or not row.content_rev <= row.rev <= page.revision:
             raise Nonsense(f"the service describes inode {row.id.hex()} in a way that cannot be")
-        content = row.content
-        if content is not None and content.manifest is not None and manifest_id(content.manifest) != content.manifest_id:
-            raise Nonsense(f"the service sent a manifest of inode {row.id.hex()} that does not have the hash that names it")
+        if row.content is not None and row.content.manifest is not None:
+            _check_manifest(row.id, row.content, row.content.manifest)
     if any(entry.rev > page.revision for entry in page.entries):
         raise Nonsense("the service sent an entry of a revision that it has not reached")
+
+
+def _check_manifest(inode: bytes, content: Content, encoded: bytes) -> None:
+    if manifest_id(encoded) != content.manifest_id:
+        raise Nonsense(f"the service sent a manifest of inode {inode.hex()} that does not have the hash that names it")
+    try:
+        size = decode_manifest(encoded).size
+    except BadManifest as bad:
+        raise Nonsense(f"the service sent a manifest of inode {inode.hex()} that is none: {bad}") from bad
+    if size != content.size:
+        raise Nonsense(f"the service says that inode {inode.hex()} has {content.size} bytes, and its manifest says {size}")

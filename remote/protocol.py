@@ -97,6 +97,26 @@ Blob = Annotated[
     PlainSerializer(_to_base64, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
+
+
+def _check_text(value: str) -> str:
+    """Text that file systems and databases can hold."""
+    if "\0" in value:
+        raise ValueError("it contains a NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not valid Unicode") from None
+    return value
+
+
+Count = Annotated[int, Field(ge=0, le=SIZE_MAX)]
+Seconds = Annotated[int, Field(ge=0, le=10**9)]
+Token = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
+"""What a header can carry."""
+Target = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_BYTES), AfterValidator(_check_text)]
+XattrName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_check_text)]
+DeviceNumber = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES), AfterValidator(check_name)]
 Revision = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 Epoch = Annotated[str, Field(min_length=1, max_length=64)]
@@ -150,17 +170,17 @@ class RefreshRequest(Request):
 
 
 class Tokens(Answer):
-    access_token: str
-    expires_in: int
-    """Seconds until the access token expires."""
-    refresh_token: str
+    access_token: Token
+    expires_in: Seconds
+    """Until the access token expires."""
+    refresh_token: Token
 
 
 class Device(Answer):
     id: Id
     name: str
-    created_ns: int
-    last_seen_ns: int
+    created_ns: Nanoseconds
+    last_seen_ns: Nanoseconds
     current: bool = False
 
 
@@ -178,17 +198,17 @@ class Login(Answer):
 class Traffic(Answer):
     """Object bodies that the service itself carried for this account since it started (embedded store only)."""
 
-    received_bytes: int
-    received_objects: int
-    sent_bytes: int
-    sent_objects: int
+    received_bytes: Count
+    received_objects: Count
+    sent_bytes: Count
+    sent_objects: Count
 
 
 class AccountInfo(Answer):
     account: Account
     device: Device
-    quota_bytes: int
-    used_bytes: int
+    quota_bytes: Count
+    used_bytes: Count
     traffic: Traffic | None = None
 
 
@@ -218,7 +238,7 @@ class Attributes(BaseModel):
     uid: NumericOwner | None = None
     gid: NumericOwner | None = None
     mtime_ns: Nanoseconds = 0
-    xattrs: Annotated[dict[Annotated[str, Field(min_length=1, max_length=255)], Blob | None], Field(max_length=1000)] = {}
+    xattrs: Annotated[dict[XattrName, Blob | None], Field(max_length=1000)] = {}
 
     @model_validator(mode="after")
     def _limit_xattrs(self) -> Attributes:
@@ -268,9 +288,9 @@ class InodeState(Answer):
     rev: Revision
     kind: Kind
     attributes: Attributes
-    target: str | None = None
+    target: Target | None = None
     """Of a symlink."""
-    device_number: int | None = None
+    device_number: DeviceNumber | None = None
     """`st_rdev` of a device node."""
     content: Content | None = None
     """Of a file; a file always has one."""
@@ -300,8 +320,8 @@ class FullRow(Request):
     """What a new (or revived) inode is, beyond its attributes and content."""
 
     kind: Kind
-    target: Annotated[str, Field(min_length=1, max_length=MAX_TARGET_BYTES)] | None = None
-    device_number: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+    target: Target | None = None
+    device_number: DeviceNumber | None = None
 
 
 class InodeChange(Request):
@@ -473,7 +493,7 @@ class Link(Answer):
 class UploadPlan(Answer):
     missing: list[Link]
     """Those of the objects that have to be sent; the others are there."""
-    expires_in: int
+    expires_in: Seconds
 
 
 class DownloadRequest(Request):
@@ -483,7 +503,7 @@ class DownloadRequest(Request):
 class DownloadPlan(Answer):
     links: list[Link]
     """One for each object, in the order asked."""
-    expires_in: int
+    expires_in: Seconds
 
 
 class WantedManifest(Request):

@@ -114,6 +114,8 @@ class MergeStore:
             if self._has_staged(space):
                 if self._execute(_KIND_CHANGED, (space,)).fetchone() is not None:
                     raise Contradiction("the service says of an inode that it is of another kind now")
+                if self._execute(_TWO_OF_ONE_REVISION, (space,)).fetchone() is not None:
+                    raise Contradiction("the service says two different things of a name at one revision")
                 check_service_tree(self.service, self._staged_names(space), self._folders_losing_a_name(space), root)
                 contacts = self._contacts(space, root, keep)
                 merged = merge(self.base, self.service, self.local, contacts, root, free_name)
@@ -406,6 +408,12 @@ _LOST = (
     "FROM entry e WHERE NOT EXISTS (SELECT 1 FROM entry_base x WHERE x.parent = e.parent AND x.name = e.name)) b "
     "JOIN identity d ON d.ino = b.parent WHERE d.space = ? AND b.rev > ? "
     "AND NOT EXISTS (SELECT 1 FROM staged_entry s WHERE s.parent = b.parent AND s.name = b.name) LIMIT 1"
+)
+_TWO_OF_ONE_REVISION = (
+    "SELECT 1 FROM staged_entry s LEFT JOIN entry_base b ON b.parent = s.parent AND b.name = s.name "
+    "LEFT JOIN entry e ON e.parent = s.parent AND e.name = s.name WHERE s.space = ? AND s.rev > 0 "
+    "AND CASE WHEN b.parent IS NULL THEN e.rev = s.rev AND e.ino IS NOT s.ino "
+    "ELSE b.rev = s.rev AND b.ino IS NOT s.ino END LIMIT 1"
 )
 _KIND_CHANGED = "SELECT 1 FROM staged_inode s JOIN inode i ON i.ino = s.ino WHERE s.space = ? AND s.kind <> i.kind LIMIT 1"
 _SAME = " AND ".join(f"{{0}}.{column} IS s.{column}" for column in _BASE_COLUMNS)

@@ -287,7 +287,7 @@ async def test_every_kind_comes_back_as_it_was_sent(ada: Device) -> None:
     rows = {
         "fifo": new_row(new_id(), "fifo"),
         "socket": new_row(new_id(), "socket"),
-        "character": new_row(new_id(), "character", full={"device_number": 2**64 - 1}),
+        "character": new_row(new_id(), "character", full={"device_number": 2**63 - 1}),
         "block": new_row(new_id(), "block", full={"device_number": 259}),
         "symlink": new_row(new_id(), "symlink", full={"target": "../ünï/✓"}),
     }
