@@ -112,10 +112,12 @@ class Merger:
 
     def _merge(self, space: SpaceRow, keep: frozenset[int], vanishing: Iterable[int] = ()) -> None:
         names = self._copy_names()
+
+        def count_vanished() -> None:
+            self.breaker(space.number).passed([ino for ino in vanishing if not self._rows.local.names(ino)])
+
         try:
-            with self._store.database.transaction():
-                applied = self._rows.merge(space.number, space.root, names.free_name, keep)
-                self.breaker(space.number).passed([ino for ino in vanishing if not self._rows.local.names(ino)])
+            applied = self._rows.merge(space.number, space.root, names.free_name, keep, count_vanished)
         except (Contradiction, MergeImpossible) as error:
             self._connection.stop(str(error))
             return

@@ -7,7 +7,7 @@ kernel and open files have to hear is returned, for after the transaction.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from cache.clock import Clock, Randomness
@@ -104,8 +104,16 @@ class MergeStore:
 
     # ------------------------------------------------------------------------------------------------------- the merge
 
-    def merge(self, space: int, root: int, free_name: FreeName, keep: frozenset[int] = frozenset()) -> Applied:
-        """Merge all that is staged. `keep`: files that stay here though the service removed them.
+    def merge(
+        self,
+        space: int,
+        root: int,
+        free_name: FreeName,
+        keep: frozenset[int] = frozenset(),
+        at_the_end: Callable[[], None] = lambda: None,
+    ) -> Applied:
+        """Merge all that is staged. `keep`: files that stay here though the service removed them. `at_the_end` is called in
+        the same transaction.
 
         Raises `Contradiction` or `MergeImpossible`, and then changes nothing.
         """
@@ -123,6 +131,7 @@ class MergeStore:
             self._execute("UPDATE space SET listed = 1 WHERE number = ?", (space,))
             if self.database.meta(f"replacing {space}") is not None:
                 self.database.set_meta(f"replacing {space}", None)
+            at_the_end()
             crash_point("merge.merging")
         return applied
 

@@ -140,10 +140,6 @@ STOPPED: dict[str, Doctor] = {
     "a folder gone, and not what is in it": lambda _, page: with_rows(page, name(page, None, SPACE, "a")),
     "the root in a folder": lambda device, page: with_rows(page, name(page, SPACE, id_of(device, "a"))),
     "a listing that lacks everything": lambda _, page: with_rows(page, full=True),
-    "two things at one revision": lambda device, page: with_rows(
-        page,
-        EntryState(parent=id_of(device, "a"), name="f", inode=None, rev=device.tree.entry_rev(device.node("a").ino, "f")),
-    ),
 }
 
 

@@ -277,7 +277,7 @@ async def test_a_new_device_is_usable_while_the_listing_loads(homes: tuple[Home,
         let_go, begun = trio.Event(), list[HttpService]()
         real = HttpService.changes
 
-        async def changes(self: HttpService, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+        async def changes(self: HttpService, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
             if cursor and self in begun:
                 await let_go.wait()
             elif not cursor:

@@ -110,7 +110,7 @@ class MemoryService:
     async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
         raise NotImplementedError
 
-    async def changes(self, cursor: str, *, wait_seconds: int, limit: int) -> ChangesPage:
+    async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         raise NotImplementedError
 
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
