@@ -31,6 +31,7 @@ from tests.simulation.served import Served
 from tests.support.devices import QUICK, Device, FixedToken
 from tests.support.mounts import Device as MountedDevice
 from tests.support.mounts import Service as ServiceProcess
+from tests.support.waiting import wait_until
 
 HOME, SERVICE = "home", "service"
 DRIVES = (Model.STRICT, Model.ORDERED, Model.MIXED)
@@ -82,13 +83,13 @@ def record(folder: Path, *, seed: int, steps: int) -> Run:
         first = layer.position
         workload.begin()
         workload.run(steps // 3)
-        device.aloft("sync")
+        _sync(device)
         ledger.acknowledged()
         device.aloft("pause")
         workload.run(steps // 3)
         device.aloft("resume")
         workload.run(steps // 3)
-        device.aloft("sync")
+        _sync(device)
         ledger.acknowledged()
         last = layer.position
         device.umount()
@@ -98,6 +99,11 @@ def record(folder: Path, *, seed: int, steps: int) -> Run:
         service.kill()
         layer.stop()
     return Run(Log.read(layer.log), ledger, workload, first, last)
+
+
+def _sync(device: MountedDevice) -> None:
+    """In portions, so that no single command runs into its time limit on a machine that is busy."""
+    wait_until(lambda: device.run("sync", "--timeout", "20").returncode == 0, "the end of the sync", seconds=300)
 
 
 def choose(run: Run, count: int, seed: int) -> list[Cut]:

@@ -38,6 +38,13 @@ def run(folder: Path) -> Run:
     return cuts.record(folder / "recorded", seed=1, steps=45)
 
 
+@pytest.fixture(scope="module")
+def long_run(folder: Path) -> Run:
+    """In which the replica's log is emptied and begun anew several times."""
+    (folder / "long").mkdir()
+    return cuts.record(folder / "long", seed=2, steps=120)
+
+
 async def look_at(run: Run, chosen: list[Cut], folder: Path) -> list[str]:
     outcomes = [await cuts.look(run, cut, folder / "cut") for cut in chosen]
     return [f"{outcome.cut}: {line}" for outcome in outcomes for line in outcome.wrong]
@@ -69,7 +76,7 @@ FORGOTTEN = {
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("forgotten", FORGOTTEN)
-async def test_a_forgotten_sync_is_noticed(run: Run, folder: Path, forgotten: str) -> None:
+async def test_a_forgotten_sync_is_noticed(long_run: Run, folder: Path, forgotten: str) -> None:
     sync, pattern = FORGOTTEN[forgotten]
     parts = pattern.split("/")
 
@@ -77,17 +84,14 @@ async def test_a_forgotten_sync_is_noticed(run: Run, folder: Path, forgotten: st
         names = path.split("/")
         return kind == sync and len(names) == len(parts) and all(map(fnmatch.fnmatchcase, names, parts))
 
-    for cut in cuts.choose(run, TRIES, seed=2):
+    for cut in cuts.choose(long_run, TRIES, seed=2):
         model = cut.service if pattern.startswith("service") else cut.home
-        if model is not Model.LATEST and (await cuts.look(run, cut, folder / "cut", forgets)).wrong:
+        if model is not Model.LATEST and (await cuts.look(long_run, cut, folder / "cut", forgets)).wrong:
             return
     pytest.fail(f"{TRIES} cuts did not show that {forgotten} was not synced")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("seed", [2, 3])
-async def test_promises_hold_after_hundreds_of_power_cuts(folder: Path, seed: int) -> None:
-    (folder / f"recorded {seed}").mkdir()
-    run = cuts.record(folder / f"recorded {seed}", seed=seed, steps=150)
-    assert await look_at(run, cuts.choose(run, LONG_CUTS, seed), folder) == []
+async def test_promises_hold_after_hundreds_of_power_cuts(long_run: Run, folder: Path) -> None:
+    assert await look_at(long_run, cuts.choose(long_run, LONG_CUTS, seed=3), folder) == []
