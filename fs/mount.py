@@ -9,6 +9,7 @@ Wires the adapter together; owns nothing of the drive and nothing of the command
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -59,6 +60,7 @@ class Mount:
     async def run(self, ready: Callable[[], None]) -> None:
         """Mount, serve until the kernel ends the session, and release what it still held. Calls `ready` when usable."""
         sys.setswitchinterval(_SWITCH_SECONDS)
+        gc.freeze()  # what was imported stays: to look through it for garbage would hold the loop
         try:
             pyfuse3.init(self._operations, os.fspath(self._options.mount_point), _fuse_options(self._options))
         except RuntimeError as error:

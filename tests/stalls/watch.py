@@ -34,7 +34,7 @@ class Program:
     """Calls of `program`'s functions, each in bounded time."""
 
     def __init__(self, describe: Callable[[], str] = lambda: "") -> None:
-        self._describe = describe
+        self.describe = describe
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", program.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
@@ -56,7 +56,7 @@ class Program:
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self.process.stdout], [], [], seconds)
             if not ready:
-                raise Hangs(f"{self._asked}: no answer within {seconds:.0f} s\n{where(self.process.pid)}\n{self._describe()}")
+                raise Hangs(f"{self._asked}: no answer within {seconds:.0f} s\n{where(self.process.pid)}\n{self.describe()}")
             part = os.read(self.process.stdout.fileno(), 2**20)
             assert part, f"{self._asked}: the program ended"
             line += part
