@@ -87,6 +87,6 @@ def write_readable(device: Device, program: Program, count: int) -> list[Path]:
     for path in paths:
         path.write_bytes(os.urandom(READABLE))
     device.aloft("sync")
-    device.aloft("evict", *map(str, paths))
     program.call("forget_pages", [str(path) for path in paths])
+    device.aloft("evict", *map(str, paths))
     return paths

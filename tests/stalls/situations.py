@@ -83,7 +83,7 @@ def open_files(device: Device, proxy: FaultProxy, programs: Programs, seconds: f
         except Hangs:
             program.process.send_signal(signal.SIGKILL)
             with pytest.raises(pytest.fail.Exception):
-                wait_until(program.gone, "the end of a program that was killed", 5)
+                wait_until(lambda: program.process.poll() is not None, "the end of a program that was killed", 5)
             raise
 
 

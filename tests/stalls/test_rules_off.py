@@ -98,6 +98,7 @@ def test_waits_that_outlive_the_kernel_keep_the_process(devices: Devices, proxy:
         reading.call("start_readers", [str(path) for path in paths], [BUFFERED], 2)
         connection = connection_of(device.point)
         wait_until(lambda: connection.waiting() >= 2, "the readers' requests")
+        subprocess.run(["umount", "-l", str(device.point)], check=True)
         connection.abort()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(HANGS_AFTER)
