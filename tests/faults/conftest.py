@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.pair import Pair
+from tests.faults.pair import IO_TIMEOUT, Pair
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mount_fixtures import device, devices, folder, fuse, mount, shared_service
 from tests.support.mounts import Devices, Service
@@ -39,7 +39,7 @@ def pair() -> Iterator[Pair]:
         service = behind(proxy, folder)
         devices = Devices(folder, service)
         one, two = devices.add("one"), devices.add("two")
-        a, b = one.mount("--io-timeout", "5"), two.mount("--io-timeout", "5")
+        a, b = one.mount("--io-timeout", str(IO_TIMEOUT)), two.mount("--io-timeout", str(IO_TIMEOUT))
         yield Pair(proxy, service, one, two, a, b)
         wrong = devices.finish()
         service.stop()

@@ -13,6 +13,9 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.mounts import Device, Service
 from tests.support.waiting import PATIENCE, wait_until
 
+IO_TIMEOUT = 5
+"""Seconds, of both mounts."""
+
 
 @dataclass
 class Pair:
