@@ -26,6 +26,7 @@ import trio
 
 from cache.copynames import is_copy_name
 from cache.drive import Drive
+from cache.recovery import LOST
 from cache.store.schema import ROOT
 from cache.store.tree import SAME_AS_BASE
 from tests.simulation.ledger import Ledger
@@ -178,6 +179,7 @@ _LOCAL = {
         f"WITH RECURSIVE r (ino) AS (VALUES ({ROOT}) UNION SELECT e.ino FROM r JOIN entry e ON e.parent = r.ino) "
         "SELECT name FROM entry WHERE ino NOT IN r"
     ),
+    "what was written to a file is not on the disk any more": f"SELECT ino FROM draft WHERE error = '{LOST}'",
     "a file's number of links is wrong": (
         "SELECT i.ino, i.nlink FROM inode i WHERE i.kind <> 'directory' "
         "AND i.nlink <> (SELECT count(*) FROM entry e WHERE e.ino = i.ino)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cache.recovery import LOST
 from cache.store.schema import ROOT
 from tests.simulation.coverage import expected, rare
 from tests.simulation.invariants import check_contents, check_local, check_same_tree, check_service, unquiet
@@ -79,6 +80,13 @@ def test_local_rows_that_are_no_tree_are_found(level: World, statement: str, fou
         change(level, "UPDATE entry SET parent = ino")
     check_local(level.ledger, "bob")
     assert found in level.faults
+
+
+def test_a_draft_without_its_bytes_is_found(level: World) -> None:
+    level.bob.create("b", b"second")
+    change(level, "UPDATE draft SET error = ?", LOST)
+    check_local(level.ledger, "bob")
+    assert "not on the disk any more" in level.faults
 
 
 def test_a_folder_with_two_names_is_found(level: World) -> None:
