@@ -56,8 +56,10 @@ async def laptop(service: WireService, tmp_path: Path, nursery: trio.Nursery) ->
     device.close()
 
 
-def doctor(device: ExchangeDevice, change: Doctor) -> None:
-    """From the next page on, every page of the feed is what `change` makes of it."""
+async def doctor(device: ExchangeDevice, change: Doctor) -> None:
+    """From the next page on, every page of the feed is what `change` makes of it. The device is made to ask for one."""
+    device.link.set_down(True)
+    await until(lambda: device.connection.state is State.UNREACHABLE)
     real = device.link.service.page
 
     def page(cursor: str, limit: int, **more: bool) -> ChangesPage:
@@ -65,7 +67,7 @@ def doctor(device: ExchangeDevice, change: Doctor) -> None:
 
     device.link.service.page = page  # type: ignore[method-assign]
     device.link.service.tree.revision += 1
-    device.link.service.news.notify()
+    device.link.set_down(False)
 
 
 def heal(device: ExchangeDevice) -> None:
@@ -146,8 +148,8 @@ STOPPED: dict[str, Doctor] = {
 @pytest.mark.parametrize("what", REFUSED)
 async def test_a_page_that_makes_no_sense_is_refused_and_asked_for_again(laptop: ExchangeDevice, what: str) -> None:
     before = laptop.link.service.tree.revision
-    doctor(laptop, REFUSED[what])
-    await until(lambda: laptop.exchange.pull.status.error is not None)
+    await doctor(laptop, REFUSED[what])
+    await until(lambda: "the service" in (laptop.exchange.pull.status.error or ""))
     assert laptop.connection.stopped_because is None
     assert laptop.paths() == BEFORE
     heal(laptop)
@@ -159,7 +161,7 @@ async def test_a_page_that_makes_no_sense_is_refused_and_asked_for_again(laptop:
 
 @pytest.mark.parametrize("what", STOPPED)
 async def test_a_service_that_contradicts_itself_stops_the_exchange(laptop: ExchangeDevice, what: str) -> None:
-    doctor(laptop, STOPPED[what])
+    await doctor(laptop, STOPPED[what])
     await until(lambda: laptop.connection.state is State.STOPPED)
     assert laptop.connection.stopped_because
     assert laptop.paths() == BEFORE
