@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from tests.stalls import situations
-from tests.stalls.conftest import FOR_EVER, Programs, dribble, write_readable
-from tests.stalls.program import BUFFERED
-from tests.stalls.watch import Hangs, connection_of
+from tests.stalls.conftest import FOR_EVER, Programs
+from tests.stalls.watch import Hangs
 from tests.stalls.without import mounted_without
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mounts import Device, Devices, is_running
@@ -87,21 +85,6 @@ def test_ending_before_the_kernel_loses_what_open_files_hold(rule: str, devices:
     device.mount()
     mapped = device.point / "mapped"
     assert not mapped.exists() or mapped.read_text() != "m" * 50_000
-
-
-def test_waits_that_outlive_the_kernel_keep_the_process(devices: Devices, proxy: FaultProxy, programs: Programs) -> None:
-    device = devices.add()
-    with mounted_without("waits_outlive_the_kernel", device, "--io-timeout", FOR_EVER) as process:
-        reading = programs(device)
-        paths = write_readable(device, reading, 2)
-        dribble(proxy)
-        reading.call("start_readers", [str(path) for path in paths], [BUFFERED], 2)
-        connection = connection_of(device.point)
-        wait_until(lambda: connection.waiting() >= 2, "the readers' requests")
-        subprocess.run(["umount", "-l", str(device.point)], check=True)
-        connection.abort()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(HANGS_AFTER)
 
 
 def test_clearing_any_mount_would_take_a_live_one_away(devices: Devices) -> None:

@@ -124,10 +124,6 @@ def the_loop_ends_with_the_unmounting() -> None:
     Mount.unmount = unmount  # type: ignore[method-assign]
 
 
-def waits_outlive_the_kernel() -> None:
-    Operations.kernel_is_gone = lambda self: None  # type: ignore[method-assign]
-
-
 def mount_points_are_not_prepared() -> None:
     """So mounts stack."""
     fs.mountpoints.prepare_mount_point = lambda path: Path(path).absolute()  # type: ignore[assignment]
@@ -159,7 +155,6 @@ RULES: dict[str, Callable[[], None]] = {
         notices_are_sent_by_the_loop,
         terminate_comes_first,
         the_loop_ends_with_the_unmounting,
-        waits_outlive_the_kernel,
         mount_points_are_not_prepared,
         any_mount_is_cleared,
     )
