@@ -22,7 +22,7 @@ from tests.load.summary import Summary
 from tests.load.work import Task
 
 HANG_SECONDS = 60.0
-QUIET_SECONDS = 300.0
+QUIET_SECONDS = 600.0
 SYNC_SECONDS = 300.0
 LOOK = 0.25
 CONFIRM_EVERY = 3.0

@@ -19,7 +19,8 @@ from pathlib import Path
 from tests.load.work import Disturbed, Worker, Wrong
 
 LOOK = 0.2
-COMMAND_SECONDS = 420.0
+COMMAND_SECONDS = 1200.0
+"""However busy the machine is; one that hangs is noticed much sooner."""
 NICE_OUTPUT = 1500
 
 
@@ -369,7 +370,7 @@ class Fio(ProgramWorker):
 
 
 class StressNg(ProgramWorker):
-    """A few of its file-system stressors at a time, for some seconds."""
+    """A few of its file-system stressors at a time, for some seconds. Not `link`: it ends only after 16,000 operations."""
 
     SECONDS = 6
     STRESSORS = (
@@ -377,7 +378,6 @@ class StressNg(ProgramWorker):
         ("dir", "--dir-dirs", "64"),
         ("dentry", "--dentries", "128"),
         ("rename",),
-        ("link",),
         ("symlink",),
         ("chmod",),
         ("utime",),
@@ -390,7 +390,7 @@ class StressNg(ProgramWorker):
         ("access",),
         ("open", "--open-max", "200"),
         ("mmap", "--mmap-file", "--mmap-bytes", "2m"),
-        ("sync-file", "--sync-file-bytes", "4m"),
+        ("sync-file", "--sync-file-bytes", "1m"),
     )
 
     def prepare(self) -> None:
