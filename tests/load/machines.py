@@ -25,7 +25,7 @@ EMAIL = "load@example.org"
 PASSWORD = "correct horse battery"
 ADDRESS_SPACE = 8 * 2**30
 """Bytes that a mount process may map: a stressor may ask for absurd sizes."""
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 END_SECONDS = 150.0
 """A mount that is told to end serves until its last file is closed; every program here closes its files sooner."""
 

@@ -139,9 +139,9 @@ class Party:
             (task.scratch / "manifest.json").write_text(checksums)
         self._sync()
         there = self._devices[1].point / "load"
-        wait_until(lambda: (there / "static" / "last").exists(), "the second device has it all", 60)
+        wait_until(lambda: (there / "static" / "last").exists(), "the second device has it all", QUIET_SECONDS)
         for task in tasks:
-            wait_until(lambda task=task: task.folder.is_dir(), f"{task.folder} is there", 60)  # type: ignore[misc]
+            wait_until(lambda task=task: task.folder.is_dir(), f"{task.folder} is there", QUIET_SECONDS)  # type: ignore[misc]
             self._crew.add(task)
 
     def _tasks(self, scratch: Path) -> Iterator[Task]:
