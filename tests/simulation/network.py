@@ -132,6 +132,8 @@ class Wire:
         self._committed = committed
         self._armed: dict[Class, deque[Fault]] = {each: deque() for each in Class}
         self._under_way: dict[int, trio.CancelScope] = {}
+        self._nothing_new = ("", 0)
+        """After this cursor there was nothing when the service had changed so often, so nobody needs to look again."""
         self._gates = Gates()
         self._gates_changed = trio.Event()
         self.on_event: Callable[[], None] = lambda: None
@@ -175,6 +177,7 @@ class Wire:
             except ValidationError as error:
                 raise from_validation(error) from error
             if committed.changed:
+                self._backend.changes += 1
                 self._committed(self.name)
                 service.wake.notify(space)
             return committed.answer
@@ -184,24 +187,30 @@ class Wire:
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         rows = limit if self.page_limit is None else self._random.randint(1, self.page_limit)
 
+        seen = 0
+
         async def serve(service: Service) -> bytes:
-            page = service.feed.page(self._caller, cursor, rows, removed=removed)
+            nonlocal seen
             until = trio.current_time() + wait_seconds
-            if page.worth_sending or wait_seconds == 0:
-                return page.answer
-            with service.wake.subscribe(page.topics) as waiter:
+            with service.wake.subscribe([self._backend.space]) as waiter:
                 while True:
-                    left = until - trio.current_time()
-                    if page.worth_sending or left <= 0 or service.wake.closed:
-                        return page.answer
+                    is_last = trio.current_time() >= until or service.wake.closed
+                    if is_last or self._nothing_new != (cursor, self._backend.changes):
+                        seen = self._backend.changes
+                        page = service.feed.page(self._caller, cursor, rows, removed=removed)
+                        if page.worth_sending or is_last:
+                            return page.answer
+                        self._nothing_new = (cursor, seen)
                     self.waiting += 1
                     try:
-                        await waiter.wait(left)
+                        await waiter.wait(until - trio.current_time())
                     finally:
                         self.waiting -= 1
-                    page = service.feed.page(self._caller, cursor, rows, removed=removed)
 
-        return await self._call(ChangesPage, Class.CHANGES, serve)
+        page = await self._call(ChangesPage, Class.CHANGES, serve)
+        if not page.has_more:
+            self._nothing_new = (page.cursor, seen)
+        return page
 
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
         async def serve(service: Service) -> bytes:

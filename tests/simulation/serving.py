@@ -69,6 +69,8 @@ class Backend:
         self.service: Service | None = None
         self.generation = 0
         """Counts starts: an answer of an earlier one never arrives."""
+        self.changes = 0
+        """How often what the service holds became another."""
         self.on_served: Callable[[], None] = lambda: None
         """Called when a request was served, before its answer leaves: where the service may die."""
         self.start()

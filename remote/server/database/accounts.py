@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from remote.server.database.schema import accounts, inodes, invitations, members, spaces
 
@@ -97,20 +97,24 @@ def use_invitation(connection: Connection, code_hash: bytes, account: bytes) -> 
 
 
 def membership(connection: Connection, space: bytes, account: bytes) -> Membership | None:
-    found = connection.execute(
-        select(spaces.c.owner, members.c.role)
-        .join_from(members, spaces, spaces.c.id == members.c.space_id)
-        .where(members.c.space_id == space, members.c.account_id == account)
-    ).one_or_none()
+    found = connection.execute(_MEMBERSHIP, {"space": space, "account": account}).one_or_none()
     return None if found is None else Membership(space, found.owner, found.role)
 
 
 def memberships(connection: Connection, account: bytes) -> Sequence[Membership]:
     """Of all spaces of the account, in the order of their ids."""
-    rows = connection.execute(
-        select(spaces.c.id, spaces.c.owner, members.c.role)
-        .join_from(members, spaces, spaces.c.id == members.c.space_id)
-        .where(members.c.account_id == account)
-        .order_by(spaces.c.id)
-    )
-    return [Membership(row.id, row.owner, row.role) for row in rows]
+    return [Membership(row.id, row.owner, row.role) for row in connection.execute(_MEMBERSHIPS, {"account": account})]
+
+
+# Built once: every request asks, and building a statement takes longer than running it.
+_MEMBERSHIPS = (
+    select(spaces.c.id, spaces.c.owner, members.c.role)
+    .join_from(members, spaces, spaces.c.id == members.c.space_id)
+    .where(members.c.account_id == bindparam("account"))
+    .order_by(spaces.c.id)
+)
+_MEMBERSHIP = (
+    select(spaces.c.owner, members.c.role)
+    .join_from(members, spaces, spaces.c.id == members.c.space_id)
+    .where(members.c.space_id == bindparam("space"), members.c.account_id == bindparam("account"))
+)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
 from remote.protocol import Attributes, Kind
 from remote.server.database.engine import BATCH
@@ -57,21 +57,21 @@ def batches(values: Collection[T]) -> Iterator[list[T]]:
 
 def lock_space(connection: Connection, space: bytes) -> int:
     """The space's revision; nobody else commits to it until this transaction ends."""
-    return int(connection.execute(select(spaces.c.rev).where(spaces.c.id == space).with_for_update()).scalar_one())
+    return int(connection.execute(_LOCK, {"space": space}).scalar_one())
 
 
 def revision(connection: Connection, space: bytes) -> int:
-    return int(connection.execute(select(spaces.c.rev).where(spaces.c.id == space)).scalar_one())
+    return int(connection.execute(_REVISION, {"space": space}).one().rev)
 
 
 def revision_and_collected(connection: Connection, space: bytes) -> tuple[int, int]:
     """The space's revision, and up to which one tombstones may be gone."""
-    row = connection.execute(select(spaces.c.rev, spaces.c.collected).where(spaces.c.id == space)).one()
+    row = connection.execute(_REVISION, {"space": space}).one()
     return row.rev, row.collected
 
 
 def set_revision(connection: Connection, space: bytes, rev: int) -> None:
-    connection.execute(update(spaces).where(spaces.c.id == space).values(rev=rev))
+    connection.execute(_SET_REVISION, {"space": space, "new": rev})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,7 @@ class RecordedCommit:
 
 
 def last_commit(connection: Connection, space: bytes, device: bytes, replica: bytes) -> RecordedCommit | None:
-    query = select(commits.c.number, commits.c.body_hash, commits.c.answer).where(_of_replica(space, device, replica))
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_LAST_COMMIT, {"space": space, "device": device, "of_replica": replica}).one_or_none()
     return None if row is None else RecordedCommit(row.number, row.body_hash, row.answer)
 
 
@@ -94,11 +93,25 @@ def record_commit(
     if first:
         connection.execute(insert(commits).values(space_id=space, device_id=device, replica_id=replica, **values))
     else:
-        connection.execute(update(commits).where(_of_replica(space, device, replica)).values(**values))
+        connection.execute(_NEXT_COMMIT, {"space": space, "device": device, "of_replica": replica, **values})
 
 
-def _of_replica(space: bytes, device: bytes, replica: bytes) -> ColumnElement[bool]:
-    return and_(commits.c.space_id == space, commits.c.device_id == device, commits.c.replica_id == replica)
+# Built once, like those below: a commit runs a dozen statements, and building them takes longer than running them.
+_SPACE_ID = bindparam("space", type_=spaces.c.id.type)
+_REVISION = select(spaces.c.rev, spaces.c.collected).where(spaces.c.id == _SPACE_ID)
+_LOCK = select(spaces.c.rev).where(spaces.c.id == _SPACE_ID).with_for_update()
+_SET_REVISION = update(spaces).where(spaces.c.id == _SPACE_ID).values(rev=bindparam("new"))
+_OF_REPLICA = and_(
+    commits.c.space_id == _SPACE_ID,
+    commits.c.device_id == bindparam("device"),
+    commits.c.replica_id == bindparam("of_replica"),
+)
+_LAST_COMMIT = select(commits.c.number, commits.c.body_hash, commits.c.answer).where(_OF_REPLICA)
+_NEXT_COMMIT = (
+    update(commits)
+    .where(_OF_REPLICA)
+    .values(number=bindparam("number"), body_hash=bindparam("body_hash"), answer=bindparam("answer"))
+)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -107,7 +120,7 @@ def _of_replica(space: bytes, device: bytes, replica: bytes) -> ColumnElement[bo
 def load_inodes(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, InodeRow]:
     found = {}
     for some in batches(ids):
-        for row in connection.execute(select(inodes).where(inodes.c.space_id == space, inodes.c.id.in_(some))):
+        for row in connection.execute(_INODES, {"space": space, "ids": some}):
             found[row.id] = inode_row(row)
     return found
 
@@ -115,9 +128,8 @@ def load_inodes(connection: Connection, space: bytes, ids: Collection[bytes]) ->
 def load_names(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, set[Key]]:
     """The names that each of the inodes has."""
     found: defaultdict[bytes, set[Key]] = defaultdict(set)
-    columns = select(entries.c.inode, entries.c.parent, entries.c.name)
     for some in batches(ids):
-        for inode, parent, name in connection.execute(columns.where(entries.c.space_id == space, entries.c.inode.in_(some))):
+        for inode, parent, name in connection.execute(_NAMES, {"space": space, "ids": some}):
             found[inode].add((parent, name))
     return found
 
@@ -129,10 +141,8 @@ def load_entries(connection: Connection, space: bytes, keys: Iterable[Key]) -> d
         by_parent[parent].add(name)
     found = {}
     for parent, names in by_parent.items():
-        columns = select(entries.c.name, entries.c.inode, entries.c.rev)
-        here = columns.where(entries.c.space_id == space, entries.c.parent == parent)
         for some in batches(names):
-            for name, inode, rev in connection.execute(here.where(entries.c.name.in_(some))):
+            for name, inode, rev in connection.execute(_ENTRIES, {"space": space, "folder": parent, "names": some}):
                 found[parent, name] = Entry(inode, rev)
     return found
 
@@ -142,6 +152,17 @@ def has_child_besides(connection: Connection, space: bytes, parent: bytes, names
     here = (entries.c.space_id == space) & (entries.c.parent == parent) & entries.c.inode.is_not(None)
     first = connection.execute(select(entries.c.name).where(here).limit(len(names) + 1)).scalars()
     return any(name not in names for name in first)
+
+
+_INODES = select(inodes).where(inodes.c.space_id == _SPACE_ID, inodes.c.id.in_(bindparam("ids", expanding=True)))
+_NAMES = select(entries.c.inode, entries.c.parent, entries.c.name).where(
+    entries.c.space_id == _SPACE_ID, entries.c.inode.in_(bindparam("ids", expanding=True))
+)
+_ENTRIES = select(entries.c.name, entries.c.inode, entries.c.rev).where(
+    entries.c.space_id == _SPACE_ID,
+    entries.c.parent == bindparam("folder"),
+    entries.c.name.in_(bindparam("names", expanding=True)),
+)
 
 
 def inode_row(row: Row[Any]) -> InodeRow:
@@ -172,9 +193,7 @@ def write_inodes(connection: Connection, space: bytes, new: Sequence[InodeRow], 
     if new:
         connection.execute(insert(inodes), [{"space_id": space, "id": row.id, **_values(row)} for row in new])
     if changed:
-        here = (inodes.c.space_id == space) & (inodes.c.id == bindparam("this"))
-        values: dict[str, Any] = {name: bindparam(name) for name in _values(changed[0])}
-        connection.execute(update(inodes).where(here).values(**values), [{"this": row.id, **_values(row)} for row in changed])
+        connection.execute(_CHANGE_INODE, [{"space": space, "this": row.id, **_values(row)} for row in changed])
 
 
 def write_entries(
@@ -185,16 +204,25 @@ def write_entries(
         connection.execute(insert(entries), [{"space_id": space, **row} for row in rows])
     rows = [_entry_values(key, entry) for key, entry in changed]
     if rows:
-        here = (
-            (entries.c.space_id == space)
-            & (entries.c.parent == bindparam("this_parent"))
-            & (entries.c.name == bindparam("this_name"))
-        )
-        statement = update(entries).where(here).values(inode=bindparam("inode"), rev=bindparam("rev"))
         connection.execute(
-            statement,
-            [{"this_parent": row["parent"], "this_name": row["name"], "inode": row["inode"], "rev": row["rev"]} for row in rows],
+            _CHANGE_ENTRY,
+            [
+                {"space": space, "folder": row["parent"], "this": row["name"], "inode": row["inode"], "rev": row["rev"]}
+                for row in rows
+            ],
         )
+
+
+_CHANGE_INODE = (
+    update(inodes)
+    .where(inodes.c.space_id == _SPACE_ID, inodes.c.id == bindparam("this"))
+    .values({column.name: bindparam(column.name) for column in inodes.c if column.name not in ("space_id", "id")})
+)
+_CHANGE_ENTRY = (
+    update(entries)
+    .where(entries.c.space_id == _SPACE_ID, entries.c.parent == bindparam("folder"), entries.c.name == bindparam("this"))
+    .values(inode=bindparam("inode"), rev=bindparam("rev"))
+)
 
 
 def _entry_values(key: Key, entry: Entry) -> dict[str, Any]:

@@ -54,18 +54,9 @@ def find_uploads(
 ) -> dict[bytes, list[Upload]]:
     """What the account has in its open sessions of this owner's spaces, by object."""
     found: dict[bytes, list[Upload]] = {}
-    same = (upload_sessions.c.space_id == upload_objects.c.space_id) & (upload_sessions.c.id == upload_objects.c.session_id)
-    query = (
-        select(upload_objects)
-        .join_from(upload_objects, upload_sessions, same)
-        .where(
-            upload_objects.c.owner == owner,
-            upload_sessions.c.account_id == account,
-            upload_sessions.c.last_used_ns > since_ns,
-        )
-    )
+    who = {"owner": owner, "account": account, "since": since_ns}
     for some in batches(ids):
-        for row in connection.execute(query.where(upload_objects.c.object_id.in_(some))):
+        for row in connection.execute(_OPEN_UPLOADS, {**who, "ids": some}):
             state = UploadState(row.state)
             upload = Upload(row.space_id, row.session_id, row.object_id, row.generation, row.length, state)
             found.setdefault(row.object_id, []).append(upload)
@@ -143,16 +134,31 @@ def forget_uploads(connection: Connection, gone: Sequence[Upload]) -> None:
 
 def usage(connection: Connection, owner: bytes, since_ns: int, *, lock: bool = False) -> tuple[int, int, int]:
     """Quota, used and reserved bytes of an account. Reserved: what open sessions announced and nothing names yet."""
-    account = select(accounts.c.quota_bytes, accounts.c.used_bytes).where(accounts.c.id == owner)
-    quota, used = connection.execute(account.with_for_update() if lock else account).one()
-    same = (upload_sessions.c.space_id == upload_objects.c.space_id) & (upload_sessions.c.id == upload_objects.c.session_id)
-    reserved = connection.execute(
-        select(func.coalesce(func.sum(upload_objects.c.length), 0))
-        .join_from(upload_sessions, upload_objects, same)
-        .where(
-            upload_sessions.c.owner == owner,
-            upload_sessions.c.last_used_ns > since_ns,
-            upload_objects.c.state != UploadState.SURPLUS,
-        )
-    ).scalar_one()
+    quota, used = connection.execute(_ACCOUNT_LOCKED if lock else _ACCOUNT, {"owner": owner}).one()
+    reserved = connection.execute(_RESERVED, {"owner": owner, "since": since_ns}).scalar_one()
     return quota, used, int(reserved)
+
+
+# Built once: every commit asks, and building a statement takes longer than running it.
+_SAME_SESSION = (upload_sessions.c.space_id == upload_objects.c.space_id) & (upload_sessions.c.id == upload_objects.c.session_id)
+_OPEN_UPLOADS = (
+    select(upload_objects)
+    .join_from(upload_objects, upload_sessions, _SAME_SESSION)
+    .where(
+        upload_objects.c.owner == bindparam("owner"),
+        upload_sessions.c.account_id == bindparam("account"),
+        upload_sessions.c.last_used_ns > bindparam("since"),
+        upload_objects.c.object_id.in_(bindparam("ids", expanding=True)),
+    )
+)
+_ACCOUNT = select(accounts.c.quota_bytes, accounts.c.used_bytes).where(accounts.c.id == bindparam("owner"))
+_ACCOUNT_LOCKED = _ACCOUNT.with_for_update()
+_RESERVED = (
+    select(func.coalesce(func.sum(upload_objects.c.length), 0))
+    .join_from(upload_sessions, upload_objects, _SAME_SESSION)
+    .where(
+        upload_sessions.c.owner == bindparam("owner"),
+        upload_sessions.c.last_used_ns > bindparam("since"),
+        upload_objects.c.state != UploadState.SURPLUS,
+    )
+)
