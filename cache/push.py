@@ -291,6 +291,8 @@ class Push:
                 gone.append(drafts)
         for entry, rev in zip(group.entries, outcome.entries, strict=True):
             parent = self._ino(entry.parent)
+            # Of a name that is gone, and whose tombstone was collected, the service knows no revision.
+            rev = max(rev, self._tree.entry_rev(parent, entry.name)) if rev == 0 and entry.inode is None else rev
             if rev >= self._tree.entry_rev(parent, entry.name):
                 base = None if entry.inode is None else self._ino(entry.inode)
                 self._tree.set_entry_states(parent, entry.name, base=base, rev=rev, local=self._tree.child(parent, entry.name))

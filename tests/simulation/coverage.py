@@ -50,7 +50,10 @@ MERGE_ROWS = (
 )
 """Every row of the merge table (sync.md) and every rule of the fixpoint."""
 
-FAULTS = ("offline", "cable", "crash", "service crash", "service restart")
+FAULTS = (
+    *("offline", "cable", "crash", "service crash", "service restart"),
+    *("collection", "home restored", "service restored"),
+)
 """Beside those that meet single requests."""
 _BY_RULE = {
     "move undone": "names: the local move is undone",

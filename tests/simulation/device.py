@@ -77,7 +77,7 @@ class Device:
         self._hooks = hooks
         self._home = self._next_home()
         self._home.mkdir()
-        self._backups: list[Path] = []
+        self._backup: tuple[Path, object] | None = None
         self._running: _Life | None = None
         self._until_crash: int | None = None
 
@@ -103,7 +103,14 @@ class Device:
         seed = f"{self._seed} {self.name} {self.life}"
         caller = self._backend.caller(self.index)
         hooks = self._hooks
-        wire = Wire(self.name, self._backend, caller, seed, self._nursery, hooks.trace, hooks.happened, hooks.committed)
+        wire = Wire(
+            self.name,
+            self._backend,
+            caller,
+            seed,
+            self._nursery,
+            *(hooks.trace, hooks.happened, hooks.committed, hooks.ledger.fail),
+        )
         wire.page_limit, wire.latency, wire.cable = self.page_limit, self.latency, self.cable
         wire.on_event = self._step
         drive = Drive(
@@ -192,19 +199,22 @@ class Device:
 
     def back_up(self) -> None:
         """Copy the home as it is, as a person's backup does."""
-        copy = self._folder / f"{self.name}-backup-{len(self._backups) + 1}"
+        copy = self._next_home()
         _copy(self._home, copy)
-        self._backups.append(copy)
+        self._backup = copy, self._hooks.ledger.device_backed_up(self.name)
 
     @property
-    def backups(self) -> int:
-        return len(self._backups)
+    def has_backup(self) -> bool:
+        return self._backup is not None
 
-    def restore(self, which: int) -> None:
-        """Put a backup in the place of the home, of which no process may run."""
+    def restore(self) -> None:
+        """Put the backup in the place of the home, of which no process may run."""
         assert self._running is None
+        assert self._backup is not None
+        copy, known = self._backup
         self._home = self._next_home()
-        _copy(self._backups[which], self._home)
+        _copy(copy, self._home)
+        self._hooks.ledger.device_restored(self.name, known)
 
     def _next_home(self) -> Path:
         number = 1

@@ -52,6 +52,10 @@ TIMEOUT = 8.0
 """Seconds after which a device gives a request up that nobody answers."""
 
 
+AT_ONCE_MAX = 400
+"""So many requests a device may make in one instant of virtual time."""
+
+
 class Fault(StrEnum):
     """What may happen to one request."""
 
@@ -110,6 +114,7 @@ class Wire:
         trace: Callable[[str], None],
         happened: Callable[[Fault], None],
         committed: Callable[[str], None],
+        endless: Callable[[str], None],
     ) -> None:
         self.name = name
         self.latency = 0.0
@@ -131,6 +136,8 @@ class Wire:
         self._happened = happened
         self._committed = committed
         self._armed: dict[Class, deque[Fault]] = {each: deque() for each in Class}
+        self._endless = endless
+        self._instant = (0.0, 0)
         self._under_way: dict[int, trio.CancelScope] = {}
         self._nothing_new = ("", 0)
         """After this cursor there was nothing when the service had changed so often, so nobody needs to look again."""
@@ -313,6 +320,7 @@ class Wire:
     async def _carry(self, class_: Class, serve: Serve) -> Exchanged:
         """One request and its answer, there and back. `Unreachable` for everything that goes wrong between."""
         self.begun += 1
+        await self._breathe()
         number, scope = self.begun, trio.CancelScope()
         self._under_way[number] = scope
         try:
@@ -323,6 +331,16 @@ class Wire:
             del self._under_way[number]
         self._trace(f"{self.name} {class_} {number} broke")
         raise Unreachable(f"the connection to {HOST} broke")
+
+    async def _breathe(self) -> None:
+        """Whoever asks without end in one instant is stopped, since time would never go on."""
+        now = trio.current_time()
+        at, count = self._instant
+        self._instant = (now, count + 1 if at == now else 1)
+        if count == AT_ONCE_MAX:
+            self._endless(f"{self.name} asks for something again and again, without a pause")
+        if count >= AT_ONCE_MAX:
+            await trio.sleep(1.0)
 
     async def _pass_gate(self, class_: Class) -> None:
         while not (self._gates.push if class_ is Class.COMMIT else self._gates.pull if class_ is Class.CHANGES else True):

@@ -56,19 +56,20 @@ class Person:
         self._trace = trace
         self._written = 0
 
-    async def perform(self, kind: str, a: int, b: int, c: int) -> bool:
-        """Whether there was anything to do it on. What the file system refuses counts as done."""
+    async def perform(self, kind: str, a: int, b: int, c: int) -> None:
+        """Where there is nothing to do it on, something is made. What the file system refuses counts as done."""
         life = self._device.life
         with self._device.operation():
             try:
-                return await OPERATIONS[kind](self, a, b, c)
+                if not await OPERATIONS[kind](self, a, b, c):
+                    await self.create(a, b, c)
+                return
             except CacheError as refused:
                 self._say(f"refused: {type(refused).__name__}")
-                return True
+                return
             except Died:
-                return True
+                pass
         self._trace(f"{self._device.name} {kind} was cut off by the end of process {life}")
-        return True
 
     # ----------------------------------------------------------------------------------------------------- what there is
 

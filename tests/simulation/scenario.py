@@ -69,7 +69,11 @@ FILES = {
 }
 SHARED = {"create": 6, "mkdir": 4, "link": 1, "symlink": 1, "mkdir_deep": 2}
 
-FAULTS = {"fault": 12, "cable": 3, "crash": 3, "service": 2, "backup": 1, "restore": 1, "collect": 1}
+FAULTS = {"fault": 14, "cable": 3, "crash": 4, "service": 2, "collect": 2}
+RESTORED_HOMES = 0.15
+"""In so many lives the home of a device is once put back to a backup,"""
+RESTORED_SERVICES = 0.15
+"""and in so many the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,21 @@ class _Generator:
     def scenario(self) -> Scenario:
         chance = self._chance
         self._share()
-        while self._operations < OPERATIONS_MIN + 25:
+        restored = [
+            *(["home"] if chance.random() < RESTORED_HOMES else []),
+            *(["service"] if chance.random() < RESTORED_SERVICES else []),
+        ]
+        device = chance.randrange(self._devices)
+        phase = 0
+        while self._operations < OPERATIONS_MIN:
+            phase += 1
+            for what in restored:
+                if phase == 2:
+                    self._add(f"back up {what}", device)
+                if phase == 4:
+                    self._add(f"restore {what}", device)
+                    self._wait(4.0)
+                    self._add("reconnect", device)
             self._phase()
         while self._faults < FAULTS_MIN + 10:
             self._fault(chance.randrange(self._devices))

@@ -11,7 +11,8 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -19,8 +20,10 @@ from unittest import mock
 import remote.server.accounts
 import remote.server.database.engine
 from remote.protocol import Account, Device, DeviceLogin, LoginRequest, RegisterRequest
+from remote.server.collection import collect
 from remote.server.config import ServerConfig
 from remote.server.devices import Caller
+from remote.server.epochs import begin_epoch
 from remote.server.service import Service, open_service
 from tests.simulation import runtime
 
@@ -65,7 +68,7 @@ class Backend:
         self.space = self.account.space
         self.data = self._next_place()
         _copy(template().folder, self.data)
-        self.backup: Path | None = None
+        self._backup: Path | None = None
         self.service: Service | None = None
         self.generation = 0
         """Counts starts: an answer of an earlier one never arrives."""
@@ -80,10 +83,7 @@ class Backend:
 
     def start(self) -> None:
         config = ServerConfig(data=self.data, password_memory_kib=64)
-        with (
-            mock.patch.object(remote.server.database.engine.Database, "migrate"),  # it is migrated
-            mock.patch.object(remote.server.accounts, "PasswordHasher", _NoPasswords),  # it hashes one at each start
-        ):
+        with _as_it_is():
             self.service = open_service(config, clock=runtime.wall_ns, random=self._random.randbytes)
         self.generation += 1
 
@@ -100,9 +100,44 @@ class Backend:
         self.stop()
         self.data = left
 
+    def collect(self) -> None:
+        """Forget all tombstones, which devices that were away have yet to hear of."""
+        if self.service is not None:
+            collect(self.service.database, runtime.wall_ns, keep_ns=0)
+            self.changes += 1
+
+    def back_up(self) -> None:
+        """Copy the data folder as it is."""
+        self._backup = self._next_place()
+        _copy(self.data, self._backup)
+
+    @property
+    def has_backup(self) -> bool:
+        return self._backup is not None
+
+    def restore(self) -> None:
+        """Put the backup in the place of the data folder, as `python -m remote.server --new-epoch` expects it; it is down."""
+        assert self._backup is not None
+        self.stop()
+        self.data = self._next_place()
+        _copy(self._backup, self.data)
+        with _as_it_is():
+            begin_epoch(self.data, clock=runtime.wall_ns, random=self._random.randbytes)
+        self.changes += 1
+
     def _next_place(self) -> Path:
         self._number += 1
         return self._folder / f"service-{self._number}"
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    """Leave out what takes long at a start: migrating a database that is migrated, hashing a password that nobody has."""
+    with (
+        mock.patch.object(remote.server.database.engine.Database, "migrate"),
+        mock.patch.object(remote.server.accounts, "PasswordHasher", _NoPasswords),
+    ):
+        yield
 
 
 class _NoPasswords:

@@ -73,6 +73,9 @@ class World:
         self.trace = trace
         self.counts: Counter[str] = Counter()
         self.rounds = self.steps_done = 0
+        self._collected = False
+        self._may_stop = False
+        """Something was put back to an older state, so guards may stop devices."""
         self._nursery = nursery
         self.backend = Backend(folder, scenario.seed)
         self.ledger = Ledger(single="ada" if scenario.single else None)
@@ -113,9 +116,9 @@ class World:
         if not device.alive:
             await device.start()
         if step.what in OPERATIONS:
-            if await self.people[device.index].perform(step.what, step.a, step.b, step.c):
-                self.counts["operations"] += 1
-                self.counts[f"operation: {step.what}"] += 1
+            await self.people[device.index].perform(step.what, step.a, step.b, step.c)
+            self._count("operations")
+            self._count(f"operation: {step.what}")
             if device.alive:
                 check_local(self.ledger, device.name)
             await trio.lowlevel.checkpoint()
@@ -178,7 +181,7 @@ class World:
 
     async def _service(self, device: Device, step: Step) -> None:
         if self.backend.service is None:
-            return
+            return  # it is down already
         crash = step.a % 2 == 0
         self._count(f"fault: service {'crash' if crash else 'restart'}")
         self.trace("the service crashes" if crash else "the service restarts")
@@ -196,8 +199,52 @@ class World:
         await trio.sleep(seconds)
         self.backend.start()
 
-    async def _nothing(self, device: Device, step: Step) -> None:
-        pass
+    async def _collect(self, device: Device, step: Step) -> None:
+        if self.backend.service is not None:
+            self._count("fault: collection")
+            self.backend.collect()
+            self.ledger.service_collected()
+            self._collected = True
+
+    async def _back_up_home(self, device: Device, step: Step) -> None:
+        device.back_up()
+
+    async def _restore_home(self, device: Device, step: Step) -> None:
+        if device.has_backup:
+            self._count("fault: home restored")
+            self.trace(f"the home of {device.name} is put back to its backup")
+            await device.crash()
+            device.restore()
+            await device.start()
+            self._may_stop = True
+
+    async def _back_up_service(self, device: Device, step: Step) -> None:
+        self.backend.back_up()
+
+    async def _restore_service(self, device: Device, step: Step) -> None:
+        if not self.backend.has_backup or self.backend.service is None:
+            return
+        self._count("fault: service restored")
+        self.trace("the service is put back to its backup")
+        self.backend.restore()
+        self.ledger.service_at(self.backend.data, self.backend.space)
+        self.ledger.service_restored()
+        self._may_stop = True
+        for each in self.devices:
+            if each.alive:
+                each.wire.break_all()
+        self.backend.start()
+
+    async def _reconnect_step(self, device: Device, step: Step) -> None:
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        """Persons let the devices go on that a guard stopped, if there was a reason to stop."""
+        for device in self.devices:
+            if self._may_stop and device.alive and device.drive.connection.stopped_because is not None:
+                self._count("event: reconnect")
+                self.trace(f"{device.name} goes on, though {device.drive.connection.stopped_because}")
+                device.drive.reconnect(go_on=True)
 
     def _count(self, what: str) -> None:
         self.counts[what] += 1
@@ -222,6 +269,7 @@ class World:
             device.wire.set_gates(push=False, pull=False)
             device.drive.set_offline(False)
         for self.rounds in range(1, ROUNDS + 1):
+            self._reconnect()
             await ORDERS[self.scenario.healing](self, chance.sample(self.devices, len(self.devices)))
             self.ledger.raise_if_wrong()
             if self._is_quiet():
@@ -276,7 +324,8 @@ class World:
         """What must be true in the end."""
         for device in self.devices:
             device.wire.set_gates(push=True, pull=True)
-        await check_healed(self.ledger, {device.name: device.drive for device in self.devices})
+        drives = {device.name: device.drive for device in self.devices}
+        await check_healed(self.ledger, drives, collected=self._collected)
         self.ledger.raise_if_wrong()
 
 
@@ -290,9 +339,12 @@ STEPS: dict[str, Callable[..., object]] = {
     "connect": World._connect,
     "crash": World._crash,
     "service": World._service,
-    "backup": World._nothing,
-    "restore": World._nothing,
-    "collect": World._nothing,
+    "collect": World._collect,
+    "back up home": World._back_up_home,
+    "restore home": World._restore_home,
+    "back up service": World._back_up_service,
+    "restore service": World._restore_service,
+    "reconnect": World._reconnect_step,
 }
 ORDERS = (World._pull_push, World._deliver_pull_push, World._push_before_pull)
 
