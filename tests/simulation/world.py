@@ -241,6 +241,10 @@ class World:
     def _reconnect(self) -> None:
         """Persons let the devices go on that a guard stopped, if there was a reason to stop."""
         for device in self.devices:
+            if device.alive and device.drive.status().breakers:
+                self._count("event: deletions confirmed")
+                self.trace(f"{device.name} deletes many files: {device.drive.confirm_deletes()}")
+        for device in self.devices:
             if self._may_stop and device.alive and device.drive.connection.stopped_because is not None:
                 self._count("event: reconnect")
                 self.trace(f"{device.name} goes on, though {device.drive.connection.stopped_because}")
