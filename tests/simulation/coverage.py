@@ -52,7 +52,7 @@ MERGE_ROWS = (
 
 FAULTS = (
     *("offline", "cable", "crash", "service crash", "service restart"),
-    *("collection", "home restored", "service restored"),
+    *("collection", "home restored"),
 )
 """Beside those that meet single requests."""
 _BY_RULE = {
