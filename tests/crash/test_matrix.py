@@ -11,6 +11,9 @@ from remote.crashpoints import CLIENT_POINTS, POINTS
 from tests.crash.matrix import Bench, Case
 from tests.crash.table import points_in
 
+pytestmark = pytest.mark.timeout(1200)
+"""Each case starts and ends half a dozen processes, which takes minutes where many others want the processor."""
+
 ALWAYS = (
     "draft.written",
     "names.renamed",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.crash.matrix import LATER, TWICE, Bench, Case
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

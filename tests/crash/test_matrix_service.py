@@ -9,6 +9,9 @@ import pytest
 from remote.crashpoints import SERVICE_POINTS
 from tests.crash.matrix import Bench, Case
 
+pytestmark = pytest.mark.timeout(1200)
+"""Each case starts and ends half a dozen processes, which takes minutes where many others want the processor."""
+
 ALWAYS = (
     "service.commit.recorded",
     "service.start.migrating",
