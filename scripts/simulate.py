@@ -8,7 +8,7 @@ time and on each machine, so a seed that fails is a bug that can be looked at fo
   scripts/simulate --seed 119                 live through one, and print what happened in it, step by step
   scripts/simulate --shrink 119               leave out every step that the failure does not need, and print those that stay
 
-Virtual time passes in no time; a life takes about half a second of one core. The exit status is 1 if anything failed, or
+Virtual time passes in no time; a life takes a second or two of one core. The exit status is 1 if anything failed, or
 if in a series of at least 1,000 seeds something that has to be proved came up in less than a hundredth of them.
 """
 
