@@ -1,6 +1,7 @@
 """One device of a simulation: a home on the disk, and one drive after the other that lives on it.
 
-A crash is what SIGKILL leaves: the files as they are at that moment (between two steps of the loop) are copied to a new place, and whatever the dying drive still does, it does to the old one. Its requests that are under way may still be applied.
+A crash is what SIGKILL leaves: the files as they are at that moment (between two steps of the loop) are copied to a new place,
+and whatever the dying drive still does, it does to the old one. Its requests that are under way may still be applied.
 """
 
 from __future__ import annotations
