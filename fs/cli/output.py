@@ -149,8 +149,8 @@ def _describe_remote(error: Exception) -> Reported | None:
         return None
     text = str(error)
     if isinstance(error, NotAuthenticated):
-        hint = "" if "log in" in text or "login" in text else ": run `aloft login` again"
-        return Reported(text + hint, ExitCode.NOT_LOGGED_IN)
+        hint = "" if "aloft login" in text else ": run `aloft login`"
+        return Reported(text.rstrip(".") + hint, ExitCode.NOT_LOGGED_IN)
     if isinstance(error, TooManyDevices):
         devices = [{"id": device.id, "name": device.name, "last_seen_ns": device.last_seen_ns} for device in error.devices]
         names = ", ".join(f"{device.id.hex()[:12]} {device.name}" for device in error.devices)

@@ -307,7 +307,6 @@ async def test_every_kind_comes_back_as_it_was_sent(ada: Device) -> None:
         ("a folder with content", new_row(new_id(), "directory", content=content(inline(b"")))),
         ("a symlink without a target", new_row(new_id(), "symlink")),
         ("a target of a file", new_row(new_id(), "file", content=content(inline(b"")), full={"target": "x"})),
-        ("a target with a NUL", new_row(new_id(), "symlink", full={"target": "a\0b"})),
         ("a device number of a folder", new_row(new_id(), "directory", full={"device_number": 1})),
         ("bytes that are no manifest", new_row(new_id(), "file", content=content(b"nonsense"))),
         ("a wrong sum of an inline content", new_row(new_id(), "file", content=content(inline(b"x"), sha256=bytes(32)))),
@@ -320,6 +319,11 @@ async def test_what_can_never_be_right_is_refused_by_group(ada: Device, what: st
     )
     assert [o["result"] for o in answer["outcomes"]] == ["refused", "ok"], what
     assert answer["outcomes"][0]["detail"]
+
+
+async def test_a_target_that_no_device_could_show_is_refused(ada: Device) -> None:
+    row = new_row(new_id(), "symlink", full={"target": "a\0b"})
+    problem(await ada.try_commit({"entries": [entry(ada.space, "link", None, row["id"])], "inodes": [row]}), 400, "invalid")
 
 
 async def test_doubles_within_a_group_are_refused(ada: Device) -> None:

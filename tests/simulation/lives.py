@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.runner import run_seed
 
-SEEDS = 12
+SEEDS = 48
 FILES = 6
 
 
