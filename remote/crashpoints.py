@@ -1,6 +1,6 @@
 """Named points in the write paths at which a process can be made to die, so that tests see what a crash there leaves behind.
 
-`crash_point(name)` does nothing (some 50 ns) unless something is installed. `ALOFT_CRASH_AT=name[:nth]` in the environment
+`crash_point(name)` does nothing (some 60 ns) unless something is installed. `ALOFT_CRASH_AT=name[:nth]` in the environment
 makes the process kill itself there (SIGKILL: no clean-up of any kind) when it passes the point for the nth time; the file
 that `ALOFT_CRASH_NOTE` names then says where it died. A simulation of several devices in one process installs a hook of its
 own instead. A point says what has happened when it is passed, and what has not; there is no other list of them.
