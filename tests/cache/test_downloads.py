@@ -96,17 +96,17 @@ async def test_a_reader_that_goes_away_does_not_end_the_fetch_for_others(tmp_pat
         assert len(service.traffic.get_ids) == 1
 
 
-async def test_a_read_across_chunks_is_one_request_for_links(tmp_path: Path) -> None:
+async def test_a_read_across_chunks_asks_for_links_together(tmp_path: Path) -> None:
     service = MemoryService()
-    content, manifest = on_service(service, 3, 64 * KIB)
+    content, manifest = on_service(service, 24, 64 * KIB)
     device = Contents(tmp_path / "a", service)
     async with device.running(uploads=False):
         ino = device.receive("file", manifest)
         file = device.files.open(ino, writable=False)
         assert await file.read(1, len(content)) == content[1:]
         file.release()
-    assert len(service.traffic.get_ids) == 3
-    assert service.traffic.download_plans <= 2
+    assert len(service.traffic.get_ids) == 24
+    assert service.traffic.download_plans < 12  # how many exactly depends on how busy the machine is
 
 
 async def test_a_read_in_the_middle_fetches_only_what_it_needs(tmp_path: Path) -> None:

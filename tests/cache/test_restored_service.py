@@ -31,7 +31,7 @@ async def test_everything_that_two_devices_have_is_on_the_restored_service_again
             await desk.write("new", new)
             await desk.write("small", b"small")
             await desk.sync()
-            await until(lambda: laptop.node("small"))
+            await until(lambda: laptop.node("small") and laptop.node("new"))
             service.stop()
         shutil.rmtree(tmp_path / "service")
         (tmp_path / "copy").rename(tmp_path / "service")
