@@ -1,4 +1,4 @@
-"""When contents go up: the queue, sealing, retries. How they do is `cache.uploading` (one content) and `cache.packs` (many).
+"""When contents go up: the queue, sealing, retries. How they do: `cache.uploading` (one content), `cache.packuploads` (many).
 
 A file is due a short quiet time after it was closed or fsynced; while it stays open, also after ten seconds without a write,
 or a minute if it is only appended to. Small files go first and together, then the smallest of the others. Whatever fails
@@ -28,13 +28,14 @@ from cache.drafts import Draft
 from cache.errors import CacheError, DiskFull, NoEntry, NotAFile, Offline, Unavailable
 from cache.files import File, Files
 from cache.link import Reachability
-from cache.packs import PACKED_MAX, one_chunk, pack, slice_of
+from cache.packs import PACKED_MAX
+from cache.packuploads import PackUploads, Small
 from cache.sending import Sender
 from cache.store.content import ContentStore
 from cache.uploading import ContentUploader, Job, Uploaded, read_all
 from remote.api import QuotaExceeded, RemoteError, Transient
 from remote.crashpoints import crash_point
-from remote.manifest import INLINE_MAX, ChunkRef, Manifest, decode_manifest, manifest_id
+from remote.manifest import INLINE_MAX, Manifest, manifest_id
 from remote.retry import Backoff
 
 QUIET_OPEN = 10.0
@@ -105,6 +106,7 @@ class Uploads:
         self._files = files
         self._store = store
         self._uploader = uploader
+        self._packs = PackUploads(store, uploader, sender)
         self._sender = sender
         self._reachability = reachability
         self._clock = clock
@@ -527,15 +529,17 @@ class Uploads:
             self._give_back(file, draft)
             self._not_done(ino, error)
             return
-        one = _Small(ino, file, draft, content, hashlib.sha256(content).digest())
+        entry = self._entries.get(ino)
+        unusable = frozenset(entry.unusable) if entry is not None else frozenset()
+        one = Small(ino, file, draft, content, hashlib.sha256(content).digest(), unusable)
         if len(content) <= INLINE_MAX:
             batch.inline.append((one, Manifest.from_inline(content)))
         else:
             batch.packed.setdefault(file.base.space, []).append(one)
 
-    async def _upload_packed(self, space: int, members: list[_Small]) -> None:
+    async def _upload_packed(self, space: int, members: list[Small]) -> None:
         try:
-            finished = await self._send_packed(space, members)
+            finished = await self._packs.send(space, members)
         except Exception as error:  # noqa: BLE001 - as in `_upload_large`
             for one in members:
                 self._give_back(one.file, one.draft)
@@ -543,44 +547,13 @@ class Uploads:
         else:
             await self._finish(finished)
 
-    async def _send_packed(self, space: int, members: list[_Small]) -> list[tuple[_Small, Manifest]]:
-        space_id = members[0].file.base.space_id
-        known = {one.sha256: ref for one in members if (ref := self._known(space, one)) is not None}
-        lost = await self._sender.missing(space_id, known.values()) if known else set()
-        refs = {sha256: ref for sha256, ref in known.items() if ref.object_id not in lost}
-        unknown = list({one.sha256: one for one in members if one.sha256 not in refs}.values())
-        for packed in pack([one.content for one in unknown]):
-            encoded = await self._uploader.make(packed.plain)
-            await self._sender.send(space_id, [encoded], 0)
-            pinned = any(self._store.is_pinned(unknown[at].ino) for at in packed.members)
-            await self._uploader.chunks.put(encoded.ref.object_id, packed.plain, pinned=pinned)
-            new = {
-                unknown[at].sha256: slice_of(encoded.ref, start, len(unknown[at].content))
-                for at, start in zip(packed.members, packed.starts, strict=True)
-            }
-            self._store.remember_chunks(space, new.items())
-            crash_point("upload.chunks-known")
-            refs.update(new)
-        return [(one, one_chunk(refs[one.sha256])) for one in members]
-
-    def _known(self, space: int, one: _Small) -> ChunkRef | None:
-        ref = self._store.known_chunk(space, one.sha256)
-        if ref is None:
-            same = self._store.manifest_of_content(space, one.sha256, len(one.content))
-            encoded = None if same is None else self._store.manifest(same)
-            chunks = () if encoded is None else decode_manifest(encoded).chunks
-            ref = chunks[0] if len(chunks) == 1 else None
-        entry = self._entries.get(one.ino)
-        unusable = entry.unusable if entry is not None else ()
-        return None if ref is None or ref.length != len(one.content) or ref.object_id in unusable else ref
-
-    async def _finish(self, members: list[tuple[_Small, Manifest]]) -> None:
+    async def _finish(self, members: list[tuple[Small, Manifest]]) -> None:
         """All of them complete."""
         for at in range(0, len(members), TAKEN_AT_ONCE):
             self._finish_some(members[at : at + TAKEN_AT_ONCE])
             await trio.lowlevel.checkpoint()
 
-    def _finish_some(self, members: list[tuple[_Small, Manifest]]) -> None:
+    def _finish_some(self, members: list[tuple[Small, Manifest]]) -> None:
         """The same, in one transaction."""
         failure: Exception | None = None
         unchanged: list[tuple[int, list[int]]] = []
@@ -606,19 +579,10 @@ class Uploads:
             self.on_complete()
 
 
-@dataclass(frozen=True, slots=True)
-class _Small:
-    ino: int
-    file: File
-    draft: Draft
-    content: bytes
-    sha256: bytes
-
-
 @dataclass(slots=True)
 class _Batch:
-    inline: list[tuple[_Small, Manifest]] = field(default_factory=list)
-    packed: dict[int, list[_Small]] = field(default_factory=dict)
+    inline: list[tuple[Small, Manifest]] = field(default_factory=list)
+    packed: dict[int, list[Small]] = field(default_factory=dict)
     """By space."""
 
 
