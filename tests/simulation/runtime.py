@@ -176,6 +176,8 @@ def _own_disk(stack: ExitStack) -> None:
 
     def create_engine(*arguments: Any, **options: Any) -> sqlalchemy.Engine:
         engine = sqlalchemy.create_engine(*arguments, **options)
+        # What was compiled is kept by dialect, so all engines of this process have the first one's.
+        engine.dialect = _DIALECTS.setdefault(str(engine.dialect.driver), engine.dialect)
         engine.update_execution_options(compiled_cache=_COMPILED)
         return engine
 
@@ -188,6 +190,7 @@ def _own_disk(stack: ExitStack) -> None:
 
 
 _COMPILED: dict[Any, Any] = {}
+_DIALECTS: dict[str, sqlalchemy.Dialect] = {}
 """The service's SQL as SQLAlchemy compiled it, for every service of this process."""
 _ROOMY = os.statvfs_result((4096, 4096, 2**26, 2**26, 2**26, 2**22, 2**22, 2**22, 0, 255))
 
