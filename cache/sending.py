@@ -102,8 +102,11 @@ class Sender:
                         link = missing.get(one.ref.object_id)
                         if link is not None:
                             nursery.start_soon(self._put, space, one, link, valid_until, priority)
-            except* RemoteError as errors:
-                raise first_of(errors) from errors
+            except BaseExceptionGroup as group:  # not `except*`: until Python 3.11.4 what it raises comes out in a group
+                errors, others = group.split(RemoteError)
+                if errors is None or others is not None:
+                    raise
+                raise first_of(errors) from group
 
     async def _plan(self, space: bytes, refs: Sequence[ChunkRef]) -> tuple[dict[bytes, Link], float]:
         """Links for those that are missing, and until when they are good."""
