@@ -8,28 +8,31 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
 from remote.server.app import CannotListen, run
-from remote.server.config import GIB, ServerConfig
 from remote.server.folder import DataFolderError
 from remote.server.service import create_invitation
+from remote.server.settings import load_config
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m remote.server")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8427)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML (docs/configuration.md)")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--database")
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--public-url")
-    parser.add_argument("--registration", choices=("open", "invite", "closed"), default="open")
-    parser.add_argument("--quota", type=int, default=100 * GIB, help="bytes of a new account")
-    parser.add_argument("--max-devices", type=int, default=5)
-    parser.add_argument("--password-memory", type=int, default=64 * 1024, help="of argon2id, in KiB")
-    parser.add_argument("--patience", type=float, default=60, help="seconds between two pieces of a body")
+    parser.add_argument("--registration", choices=("open", "invite", "closed"))
+    parser.add_argument("--quota", type=int, dest="quota_bytes", help="bytes of a new account")
+    parser.add_argument("--max-devices", type=int)
+    parser.add_argument("--password-memory", type=int, dest="password_memory_kib", help="of argon2id, in KiB")
+    parser.add_argument("--patience", type=float, dest="patience_seconds", help="seconds between two pieces of a body")
     parser.add_argument("--invite", action="store_true", help="print an invitation code (also while the service runs), and end")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
@@ -42,19 +45,8 @@ def main() -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    config = ServerConfig(
-        data=options.data,
-        host=options.host,
-        port=options.port,
-        tls_cert=options.tls_cert,
-        tls_key=options.tls_key,
-        public_url=options.public_url,
-        registration=options.registration,
-        quota_bytes=options.quota,
-        max_devices=options.max_devices,
-        password_memory_kib=options.password_memory,
-        patience_seconds=options.patience,
-    )
+    given = {key: value for key, value in vars(options).items() if key not in ("config", "invite")}
+    config = load_config(options.config, os.environ, given)
     if options.invite:
         sys.stdout.write(create_invitation(config) + "\n")
     else:

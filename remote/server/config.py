@@ -1,11 +1,13 @@
-"""What the service is told at its start. Values only: whoever starts it (a command, a test) reads files and options."""
+"""What the service is told at its start. Values only: files, variables and options are read by `settings`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
+
+from pydantic import ConfigDict
 
 GIB = 2**30
 
@@ -14,7 +16,11 @@ GIB = 2**30
 class ServerConfig:
     """Everything that can be chosen. Only `data`, the folder that holds the database, the objects and the keys, must be."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     data: Path
+    database: str | None = None
+    """`postgresql+psycopg://user@host/name`; None: SQLite, in the data folder."""
     host: str = "127.0.0.1"
     port: int = 8427
     """0: any free port."""
@@ -35,6 +41,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         """`ValueError`, in words for the person who chose."""
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("TLS needs both a certificate and a key")
+            raise ValueError("tls_cert and tls_key go together: both, or none")
         if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):
             raise ValueError(f"the public URL {self.public_url!r} does not begin with http:// or https://")
+        if self.database is not None and urlsplit(self.database).scheme not in ("postgresql", "postgresql+psycopg"):
+            raise ValueError("the database is none of PostgreSQL: its URL does not begin with postgresql+psycopg://")

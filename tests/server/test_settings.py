@@ -1,0 +1,59 @@
+"""Where the configuration comes from: a file, variables, options; and that every key is documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remote.server.config import ServerConfig
+from remote.server.settings import BadSettings, config_keys, load_config, variable_of
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "aloft.toml"
+    file.write_text(text)
+    return file
+
+
+def test_an_option_comes_before_a_variable_and_a_variable_before_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, 'data = "here"\nport = 1\nhost = "a"\nmax_devices = 1')
+    config = load_config(file, {"ALOFT_PORT": "2", "ALOFT_HOST": "b", "ALOFT_HOME": "/"}, {"port": 3, "host": None})
+    assert config == ServerConfig(Path("here"), port=3, host="b", max_devices=1)
+
+
+def test_a_data_folder_where_nobody_names_one(tmp_path: Path) -> None:
+    assert load_config(None, {}, {}, default_data=tmp_path).data == tmp_path
+    assert load_config(None, {"ALOFT_DATA": "there"}, {}, default_data=tmp_path).data == Path("there")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "there is no key prot"),
+        ('port = "x"', "port: .* integer"),
+        ('registration = "some"', "registration: .*'open'"),
+        ('tls_cert = "x"', "tls_key"),
+        ('public_url = "x"', "public URL"),
+        ('database = "mysql://x/y"', "database"),
+        ("port = ", "aloft.toml: "),
+    ],
+)
+def test_what_cannot_be_is_said_with_the_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadSettings, match=message):
+        load_config(write(tmp_path, text), {}, {}, default_data=tmp_path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="cannot read .*No such file"):
+        load_config(tmp_path / "nothing", {}, {})
+    with pytest.raises(BadSettings, match="data must be chosen"):
+        load_config(None, {}, {})
+
+
+def test_every_key_is_documented() -> None:
+    text = (REPOSITORY / "docs" / "configuration.md").read_text()
+    undocumented = [key for key in config_keys() if f"`{key}`" not in text or f"`{variable_of(key)}`" not in text]
+    assert undocumented == []
