@@ -47,7 +47,7 @@ def test_what_cannot_be_is_said_with_the_key(tmp_path: Path, text: str, message:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="cannot read .*No such file"):
+    with pytest.raises(BadSettings, match=r"cannot read .*No such file"):
         load_config(tmp_path / "nothing", {}, {})
     with pytest.raises(BadSettings, match="data must be chosen"):
         load_config(None, {}, {})
