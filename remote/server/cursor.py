@@ -48,8 +48,10 @@ class Position:
     @property
     def told_until(self) -> int:
         """Of all that was removed after this revision, the holder has yet to hear. (A listing brings what was removed after
-        it began.)"""
-        return self.start if self.full else self.rev
+        it began; a page may have ended in the middle of a revision.)"""
+        if self.full:
+            return self.start
+        return self.rev if self.table is Table.END else self.rev - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from remote.server import collection
 from remote.server.collection import KEEP_NS, collect
 from remote.server.database.engine import Database
-from tests.support.wire import Device, World, create, mkdir, new_id, problem, remove
+from tests.support.wire import Device, World, create, mkdir, move, new_id, problem, remove
 
 KEEP_SECONDS = KEEP_NS / 10**9
 
@@ -50,6 +50,17 @@ async def test_only_cursors_that_miss_something_are_too_old(world: World, ada: D
     assert collect_all(world) == 1
     entries, _ = await ada.listing(cursor=cursor)
     assert {name for _, name in entries} == {"d"}
+
+
+async def test_a_page_that_ended_in_the_middle_of_a_revision_misses_what_was_removed_in_it(world: World, ada: Device) -> None:
+    folder = new_id()
+    await ada.accept(mkdir(ada.space, "b", folder))
+    cursor = (await ada.changes(""))["cursor"]
+    await ada.accept(move(folder, (ada.space, "b"), (ada.space, "a")))
+    page = await ada.changes(cursor, limit=1)
+    assert [row["name"] for row in page["spaces"][0]["entries"]] == ["a"]
+    assert collect_all(world) == 1
+    problem(await ada.send("GET", "/v1/changes", params={"cursor": page["cursor"]}), 410, "reset")
 
 
 async def test_a_listing_that_began_before_is_begun_again(world: World, ada: Device) -> None:

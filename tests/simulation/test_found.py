@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from cache.store.schema import ROOT
 from tests.simulation.device import Device
 from tests.simulation.operations import Person
@@ -130,5 +132,27 @@ def test_a_name_whose_tombstone_was_collected_is_taken_away_once() -> None:
         world.devices[0].wire.set_gates(push=True, pull=True)
         await world.settle()
         assert names(world.devices[0]) == ["b", "d"]
+
+    stage(play)
+
+
+def test_a_name_that_was_removed_is_told_though_a_page_ended_in_the_middle_of_its_revision() -> None:
+    """The tombstone was collected between the two pages, and the cursor between them counted as having told of it."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        wire = world.devices[0].wire
+        wire.page_limit = 1
+        await do(bob, "create", b=B)
+        await world.settle()
+        await trio.sleep(1.0)  # ada waits for news again
+        wire.set_gates(push=True, pull=False)
+        await do(bob, "rename", c=A)  # answers the poll that is under way
+        await world.settle_for(3.0)
+        world.backend.collect()
+        world.ledger.service_collected()
+        wire.set_gates(push=True, pull=True)
+        await world.settle()
+        assert names(world.devices[0]) == ["a"]
 
     stage(play)
