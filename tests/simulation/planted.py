@@ -267,7 +267,16 @@ def content_of_two_writers_is_the_last(patch: pytest.MonkeyPatch) -> None:
 
 
 def equal_bytes_conflict(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(merge.Content, "same", lambda self, other: self.manifest_id is not None and self == other)
+    """Two devices wrote the same, and one of them makes a copy of it."""
+    original = merge._Merge.decide_content
+
+    def decide(self: Any, ino: int, base: Any, service: Any, local: Any) -> Fate:
+        fate = original(self, ino, base, service, local)
+        both_wrote = service.content is not None and not local.same_content(base) and not service.same_content(base)
+        named = self.local.names(ino) and self.service.names(ino)
+        return Fate.COPY if fate is Fate.SETTLE and both_wrote and named else fate
+
+    patch.setattr(merge._Merge, "decide_content", decide)
 
 
 def copies_are_one(patch: pytest.MonkeyPatch) -> None:
