@@ -140,7 +140,7 @@ def test_a_name_that_was_removed_is_told_though_a_page_ended_in_the_middle_of_it
     """The tombstone was collected between the two pages, and the cursor between them counted as having told of it."""
 
     async def play(world: World) -> None:
-        ada, bob = world.people
+        _, bob = world.people
         wire = world.devices[0].wire
         wire.page_limit = 1
         await do(bob, "create", b=B)
