@@ -122,7 +122,6 @@ def test_a_fault_that_lasts(pair: Pair, contents: dict[str, bytes], name: str) -
     assert file.read_bytes() == contents[f"lasting {name}"]
 
 
-@pytest.mark.long  # under load the device once read on: whether by a connection that the proxy overlooked is not known yet
 def test_the_store_is_away_and_the_service_is_not(pair: Pair, contents: dict[str, bytes]) -> None:
     pair.proxy.set_store_away(True)
     assert refusal(pair.b / "away") in SAID

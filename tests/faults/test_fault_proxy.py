@@ -171,6 +171,19 @@ def test_each_door_can_be_away(proxy: FaultProxy) -> None:
         assert ask(proxy.store_url)[0] == 200
 
 
+def test_a_connection_that_was_kept_gets_no_answer_from_a_door_that_is_away(proxy: FaultProxy) -> None:
+    """Also not in the first moment: a device whose next request came within it was once answered."""
+    client = http.client.HTTPConnection(urlsplit(proxy.store_url).netloc, timeout=PATIENCE)
+    client.request("GET", "/objects/a")
+    assert client.getresponse().read() == BODY
+    proxy.set_store_away(True)
+    with pytest.raises(OSError):
+        client.request("GET", "/objects/a")
+        client.getresponse()
+    client.close()
+    assert proxy.count(Kind.GET) == 1
+
+
 def test_a_door_that_closes_breaks_what_is_under_way(proxy: FaultProxy) -> None:
     fault = proxy.inject(Stall(Where.ANSWER))
     failures: list[Exception] = []

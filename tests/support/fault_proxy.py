@@ -214,7 +214,8 @@ class FaultProxy:
         self.set_store_away(False)
 
     def set_service_away(self, away: bool) -> None:
-        """Connections to the service are refused, and those that exist are reset. The store stays."""
+        """Connections to the service are refused, and those that exist are reset: what a device sends after this call has returned
+        gets no answer. The store stays."""
         self._doors["api"].set_away(away)
 
     def set_store_away(self, away: bool) -> None:
@@ -298,11 +299,10 @@ class _Door:
             if away and self._open.is_set():
                 self._open.clear()
                 self._socket.shutdown(socket.SHUT_RDWR)  # a listening socket of Linux returns to being merely bound
+                self._proxy.reset_door(self._name)
             elif not away and not self._open.is_set():
                 self._socket.listen(1024)
                 self._open.set()
-        if away:
-            self._proxy.reset_door(self._name)
 
     def close(self) -> None:
         self.set_away(True)
@@ -318,9 +318,11 @@ class _Door:
             except OSError:  # it went away in this moment
                 self._proxy.closed.wait(0.001)
                 continue
-            self._proxy.begin(self._name, client)
-            if not self._open.is_set():
-                self._proxy.reset_door(self._name)
+            with self._lock:
+                if self._open.is_set():
+                    self._proxy.begin(self._name, client)
+                else:
+                    client.close()
 
 
 def _bound() -> socket.socket:
@@ -388,11 +390,12 @@ class _Head:
 
 
 class _Pipe:
-    """A socket, read through a buffer. Every wait ends when `ended` says so."""
+    """A socket, read through a buffer. After `is_reset` is set nothing is taken from it or given to it any more, however fast the
+    other side is; a wait ends, too, when `is_over` says so."""
 
-    def __init__(self, sock: socket.socket, ended: Callable[[], bool]) -> None:
+    def __init__(self, sock: socket.socket, is_reset: threading.Event, is_over: Callable[[], bool] = lambda: False) -> None:
         self.socket = sock
-        self._ended = ended
+        self._is_reset, self._is_over = is_reset, is_over
         self._buffer = bytearray()
         sock.setblocking(False)
         with suppress(OSError):
@@ -461,8 +464,13 @@ class _Pipe:
     def _wait(self, event: int) -> None:
         poll = select.poll()
         poll.register(self.socket, event)
-        while not poll.poll(LOOK * 1000):
-            if self._ended():
+        while True:
+            is_ready = poll.poll(LOOK * 1000)
+            if self._is_reset.is_set():
+                raise _Ended("the connection is reset")
+            if is_ready:
+                return
+            if self._is_over():
                 raise _Ended("nobody waits any more")
 
 
@@ -474,7 +482,7 @@ class _Connection:
         self.thread = threading.Thread(target=self._run, name="fault proxy connection", daemon=True)
         self._proxy = proxy
         self._is_reset = threading.Event()
-        self._client = _Pipe(client, self._is_reset.is_set)
+        self._client = _Pipe(client, self._is_reset)
         self._service: _Pipe | None = None
 
     def reset(self) -> None:
@@ -526,7 +534,7 @@ class _Connection:
         if self._service is None:
             address = ("127.0.0.1", self._proxy.upstream)
             sock = socket.create_connection(address, timeout=CONNECT_SECONDS)
-            self._service = _Pipe(sock, lambda: self._is_reset.is_set() or self._client.has_hung_up())
+            self._service = _Pipe(sock, self._is_reset, self._client.has_hung_up)
         return self._service
 
     def pause(self, seconds: float, until: threading.Event) -> None:
