@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import urandom
 
+from sqlalchemy.exc import DBAPIError
+
 from remote.crashpoints import crash_point
 from remote.server.accounts import Accounts
 from remote.server.config import ServerConfig
@@ -92,6 +94,9 @@ def open_service(
         folder.close()
         if isinstance(error, NewerSchema):
             raise DataFolderError(f"{config.data}: {error}; upgrade this one first") from error
+        if isinstance(error, DBAPIError | OSError):
+            reason = error.orig if isinstance(error, DBAPIError) else error.strerror
+            raise DataFolderError(f"cannot use the data folder {config.data}: {reason} (is its disk full?)") from error
         raise
     crash_point("service.start.opened")
     uploads = Uploads(database, store, clock, random)

@@ -1,4 +1,5 @@
-"""Small disks of a test's own: a tmpfs whose size and number of files can be changed while it is used."""
+"""Small disks of a test's own: a tmpfs whose size and number of files can be changed while it is used, an ext4 in a file, and
+one that fails."""
 
 from __future__ import annotations
 
@@ -13,11 +14,9 @@ import pytest
 MIB = 2**20
 
 
-class SmallDisk:
-    def __init__(self, path: Path, size: int) -> None:
+class Disk:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir()
-        _mount("-t", "tmpfs", "-o", f"size={size}", "aloft-test", str(path))
 
     def fill(self, leave: int = 0) -> None:
         """With a file that nobody needs, up to so many bytes."""
@@ -41,6 +40,8 @@ class SmallDisk:
         """There is room again."""
         (self.path / "ballast").unlink(missing_ok=True)
 
+
+class SmallDisk(Disk):
     def limit_files(self, more: int) -> None:
         """Only so many more files."""
         there = os.statvfs(self.path)
@@ -55,14 +56,40 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
+    """A tmpfs."""
+    with _mounted(path, "-t", "tmpfs", "-o", f"size={size}", "aloft-test"):
+        yield SmallDisk(path)
+
+
+@contextmanager
+def ext4_disk(path: Path, size: int) -> Iterator[Disk]:
+    image = path.with_name(path.name + ".image")
+    with image.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    _make_ext4(image)
+    try:
+        with _mounted(path, "-o", "loop", str(image)):
+            yield Disk(path)
+    finally:
+        image.unlink()
+
+
+@contextmanager
+def _mounted(path: Path, *arguments: str) -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    disk = SmallDisk(path, size)
+    path.mkdir()
+    _mount(*arguments, str(path))
     try:
-        yield disk
+        yield
     finally:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
+
+
+def _make_ext4(image: Path) -> None:
+    options = ["-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"]
+    subprocess.run(["mkfs.ext4", "-q", "-F", *options, str(image)], check=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from remote.crashpoints import crash_point
@@ -21,6 +23,8 @@ from remote.server.folder import Key, make_folder
 from remote.server.objects.names import DurableNames
 from remote.server.objects.signing import Grant, sign, verify
 from remote.server.objects.store import NoSuchObject, Stored, StoreUnavailable
+
+log = logging.getLogger("aloft.server")
 
 PREFIX = "/objects/"
 _KEY = re.compile(r"([0-9a-f]{32})/(([0-9a-f]{3})[0-9a-f]{61}\.[0-9]{1,18})")
@@ -160,9 +164,10 @@ class IncomingObject:
             raise _unavailable(error) from error
 
     def discard(self) -> None:
-        """Leave nothing behind; also after `finish`, where there is nothing to leave."""
-        self._close()
-        self._temporary.unlink(missing_ok=True)
+        """Leave nothing behind, if the disk lets us (else it goes at the next start); also after `finish`, where there is nothing."""
+        with suppress(OSError):
+            self._close()
+            self._temporary.unlink(missing_ok=True)
 
     def _append(self, piece: bytes | bytearray) -> None:
         rest = memoryview(piece)
@@ -179,8 +184,8 @@ class IncomingObject:
 
     def _close(self) -> None:
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
 
 
 class OpenObject:
@@ -195,7 +200,12 @@ class OpenObject:
             raise
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
+        """Empty: there is no more, or the disk does not give it."""
+        try:
+            return os.pread(self._descriptor, length, offset)
+        except OSError as error:
+            log.error("an object cannot be read: %s", error.strerror)
+            return b""
 
     def close(self) -> None:
         os.close(self._descriptor)
