@@ -214,7 +214,7 @@ class FaultProxy:
         self.set_store_away(False)
 
     def set_service_away(self, away: bool) -> None:
-        """Connections to the service are refused, and those that exist are reset: what a device sends after this call has returned
+        """Connections to the service are refused, and those that exist are reset: what a device sends after this has returned
         gets no answer. The store stays."""
         self._doors["api"].set_away(away)
 

@@ -164,7 +164,7 @@ class IncomingObject:
             raise _unavailable(error) from error
 
     def discard(self) -> None:
-        """Leave nothing behind, if the disk lets us (else it goes at the next start); also after `finish`, where there is nothing."""
+        """Leave nothing behind (where the disk refuses, until the next start); also after `finish`, where there is nothing."""
         with suppress(OSError):
             self._close()
             self._temporary.unlink(missing_ok=True)
