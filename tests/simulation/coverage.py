@@ -57,7 +57,6 @@ FAULTS = (
 """Beside those that meet single requests."""
 _BY_RULE = {
     "move undone": "names: the local move is undone",
-    "folder with two names": "names: a folder with two",
     "local edit beats deletion": "names: the local edit beats the deletion",
     "service's edit beats deletion": "names: the service's edit beats the deletion",
     "both unlinked": "names: both unlinked another",
@@ -165,6 +164,8 @@ def rows_of(ino: int, base: Side, service: Side, local: Side) -> Iterator[str]:
         yield "names: of both"
         if not names and theirs and mine:
             yield "names: nameless there, named by both"
+        if theirs and mine and mine != theirs and here is not None and here.is_folder:
+            yield "names: a folder with two"
 
 
 def _attribute_rows(was: State | None, there: State, here: State) -> Iterator[str]:

@@ -329,6 +329,8 @@ class Ledger:
         if manifest is None:
             return
         mine, theirs = self.sees(device, source), self.content(manifest)
+        if theirs in mine and not self._replicas[device].execute(_IS_HASHED, (source,)).fetchone():
+            return  # the drive cannot know yet that they are equal
         excused = self._devices[device].stale
         if any(id_ in excused or self.history.contents[id_].forgiven for id_ in (*mine, theirs)):
             return
@@ -419,6 +421,7 @@ class Ledger:
 
 
 _CONTENT = "SELECT i.kind, i.manifest_id, EXISTS (SELECT 1 FROM draft d WHERE d.ino = i.ino) FROM inode i WHERE i.ino = ?"
+_IS_HASHED = "SELECT 1 FROM draft WHERE ino = ? AND sha256 IS NOT NULL"
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "
     "OR EXISTS (SELECT 1 FROM inode_base b WHERE b.ino = x.ino) OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = x.ino) "

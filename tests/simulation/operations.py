@@ -6,6 +6,7 @@ before it left. Each tells the ledger what it is about to do before it does it, 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -207,9 +208,12 @@ class Person:
         parent, path = _pick(self._folders(self._entries()), a)
         name = NAMES[b % len(NAMES)]
         self._say(f"mkdir {path}/{name}")
-        self._ledger.naming(self._device.name, name)
-        self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None)
+        self._mkdir(parent, name)
         return True
+
+    def _mkdir(self, parent: int, name: str) -> int:
+        self._ledger.naming(self._device.name, name)
+        return self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None).ino
 
     async def mkdir_deep(self, a: int, b: int, c: int) -> bool:
         """In the deepest folder."""
@@ -219,8 +223,32 @@ class Person:
             return False
         name = NAMES[b % 4]
         self._say(f"mkdir {path}/{name}")
-        self._ledger.naming(self._device.name, name)
-        self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None)
+        self._mkdir(parent, name)
+        return True
+
+    async def unpack(self, a: int, b: int, c: int) -> bool:
+        """As from an archive: a folder under the first name that is free, with the same in it on every device."""
+        taken = {entry.name for entry in self._entries() if entry.parent == ROOT}
+        number = next(number for number in range(len(taken) + 1) if f"unpacked {number}" not in taken)
+        name = f"unpacked {number}"
+        self._say(f"unpack /{name}")
+        top = self._mkdir(ROOT, name)
+        self._mkdir(top, "inner")
+        await self._create(top, "file", f"file of {name};".encode() * (1 if number % 2 else 400))
+        return True
+
+    async def rewrite(self, a: int, b: int, c: int) -> bool:
+        """As a program does that makes the same of the same file, wherever it runs: of one of the first few files."""
+        if (entry := _pick_or_none(self._files(), a % 3)) is None:
+            return False
+        self._say(f"rewrite {entry.path}")
+        handle = await self._open(entry.node.ino)
+        try:
+            was = hashlib.sha256(bytes(handle.seen.data)).hexdigest().encode()
+            await self._truncate(handle, 0)
+            await self._write(handle, 0, was * (1, 1, 90, 150)[was[0] % 4])
+        finally:
+            await self._close(handle)
         return True
 
     async def symlink(self, a: int, b: int, c: int) -> bool:
@@ -372,6 +400,18 @@ class Person:
         self._unlink(entry)
         return True
 
+    async def unlink_one(self, a: int, b: int, c: int) -> bool:
+        """Of a file with several names, on each device another one; where there is no such file, there will be."""
+        files = self._files()
+        several = [entry for entry in files if entry.node.nlink > 1]
+        if not several:
+            return await self.link(a, b, c)
+        names = [entry for entry in files if entry.node.ino == several[0].node.ino]
+        entry = _pick(names, self._device.index)
+        self._say(f"unlink {entry.path}, one of {len(names)}")
+        self._unlink(entry)
+        return True
+
     def _unlink(self, entry: Entry) -> None:
         self._ledger.removing(self._device.name, entry.node.ino)
         self._device.drive.replica.unlink(entry.parent, entry.name)
@@ -518,8 +558,9 @@ Operation = Callable[[Person, int, int, int], Awaitable[bool]]
 OPERATIONS: dict[str, Operation] = {
     name: getattr(Person, name)
     for name in (
-        *("create", "mkdir", "mkdir_deep", "symlink", "overwrite", "append", "patch", "truncate", "save_by_rename"),
-        *("rename", "move", "rename_over", "exchange", "exchange_folders", "link", "unlink", "rmdir", "rmtree"),
+        *("create", "mkdir", "mkdir_deep", "unpack", "symlink", "overwrite", "rewrite", "append", "patch", "truncate"),
+        *("save_by_rename", "rename", "move", "rename_over", "exchange", "exchange_folders", "link"),
+        *("unlink", "unlink_one", "rmdir", "rmtree"),
         *("chmod", "utime", "set_xattr", "open_file", "create_open", "write_open", "fsync_open", "close_open"),
         *("read", "read_open", "sync", "pin", "evict"),
     )

@@ -17,8 +17,10 @@ FAULTS_MIN = 10
 ALL = {
     "create": 5,
     "mkdir": 3,
+    "unpack": 1,
     "symlink": 1,
     "overwrite": 4,
+    "rewrite": 3,
     "append": 3,
     "patch": 3,
     "truncate": 2,
@@ -29,6 +31,7 @@ ALL = {
     "exchange": 2,
     "link": 2,
     "unlink": 4,
+    "unlink_one": 2,
     "rmdir": 1,
     "rmtree": 1,
     "chmod": 1,
@@ -45,10 +48,11 @@ ALL = {
     "pin": 1,
     "evict": 1,
 }
-TREE = {"mkdir": 4, "rename": 6, "move": 6, "exchange": 3, "rmdir": 2, "rmtree": 1, "create": 2, "unlink": 1}
+TREE = {"mkdir": 4, "rename": 6, "move": 6, "exchange": 3, "rmdir": 2, "rmtree": 1, "create": 2, "unpack": 2, "unlink": 1}
 DEEP = {"mkdir_deep": 4, "exchange_folders": 5, "move": 4, "rename": 3, "create": 2, "rmdir": 1, "overwrite": 1}
 FILES = {
     "overwrite": 4,
+    "rewrite": 4,
     "append": 4,
     "patch": 4,
     "truncate": 2,
@@ -57,6 +61,7 @@ FILES = {
     "rename_over": 2,
     "link": 2,
     "unlink": 3,
+    "unlink_one": 3,
     "create": 3,
     "chmod": 1,
     "utime": 1,
