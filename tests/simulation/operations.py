@@ -382,6 +382,21 @@ class Person:
         self._rename(one.parent, one.name, one.node, other.parent, other.name, RenameMode.EXCHANGE)
         return True
 
+    async def turn_over(self, a: int, b: int, c: int) -> bool:
+        """Of three folders in each other the inmost becomes the outmost, so that none of the moves can be made alone."""
+        folders = {entry.node.ino: entry for entry in self._entries() if entry.is_folder}
+        inmost = _pick_or_none([entry for entry in folders.values() if entry.path.count("/") >= 3], a)
+        if inmost is None:
+            return await self.mkdir_deep(a, b, c)
+        middle = folders[inmost.parent]
+        outmost = folders[middle.parent]
+        self._say(f"turn {inmost.path} over")
+        place, aside = outmost.parent, f".{self._device.name}.turning"
+        self._rename(middle.parent, middle.name, middle.node, place, aside, RenameMode.NO_REPLACE)
+        self._rename(place, outmost.name, outmost.node, middle.node.ino, inmost.name, RenameMode.EXCHANGE)
+        self._rename(place, aside, middle.node, inmost.node.ino, middle.name, RenameMode.NO_REPLACE)
+        return True
+
     async def link(self, a: int, b: int, c: int) -> bool:
         entries = self._entries()
         if (entry := _pick_or_none([entry for entry in entries if entry.is_file], a)) is None:
@@ -559,8 +574,8 @@ OPERATIONS: dict[str, Operation] = {
     name: getattr(Person, name)
     for name in (
         *("create", "mkdir", "mkdir_deep", "unpack", "symlink", "overwrite", "rewrite", "append", "patch", "truncate"),
-        *("save_by_rename", "rename", "move", "rename_over", "exchange", "exchange_folders", "link"),
-        *("unlink", "unlink_one", "rmdir", "rmtree"),
+        *("save_by_rename", "rename", "move", "rename_over", "exchange", "exchange_folders", "turn_over"),
+        *("link", "unlink", "unlink_one", "rmdir", "rmtree"),
         *("chmod", "utime", "set_xattr", "open_file", "create_open", "write_open", "fsync_open", "close_open"),
         *("read", "read_open", "sync", "pin", "evict"),
     )

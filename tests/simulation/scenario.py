@@ -49,7 +49,7 @@ ALL = {
     "evict": 1,
 }
 TREE = {"mkdir": 4, "rename": 6, "move": 6, "exchange": 3, "rmdir": 2, "rmtree": 1, "create": 2, "unpack": 2, "unlink": 1}
-DEEP = {"mkdir_deep": 4, "exchange_folders": 5, "move": 4, "rename": 3, "create": 2, "rmdir": 1, "overwrite": 1}
+DEEP = {"mkdir_deep": 4, "exchange_folders": 5, "turn_over": 2, "move": 4, "rename": 3, "create": 2, "rmdir": 1, "overwrite": 1}
 FILES = {
     "overwrite": 4,
     "rewrite": 4,
