@@ -267,6 +267,16 @@ class Person:
         await self._put(entry.node.ino, self._content(c), truncate=True)
         return True
 
+    async def install(self, a: int, b: int, c: int) -> bool:
+        """One of the first few files is written, and then gets a mode, which goes up before the bytes do."""
+        if (entry := _pick_or_none(self._files(), a % 3)) is None:
+            return False
+        self._say(f"install {entry.path}")
+        await self._put(entry.node.ino, self._content(c), truncate=True)
+        mode = (0o600, 0o640, 0o644, 0o700, 0o755)[b % 5]
+        self._device.drive.replica.set_attributes(entry.node.ino, AttributeUpdate(mode=mode))
+        return True
+
     async def append(self, a: int, b: int, c: int) -> bool:
         if (entry := _pick_or_none(self._files(), a)) is None:
             return False
@@ -573,8 +583,8 @@ Operation = Callable[[Person, int, int, int], Awaitable[bool]]
 OPERATIONS: dict[str, Operation] = {
     name: getattr(Person, name)
     for name in (
-        *("create", "mkdir", "mkdir_deep", "unpack", "symlink", "overwrite", "rewrite", "append", "patch", "truncate"),
-        *("save_by_rename", "rename", "move", "rename_over", "exchange", "exchange_folders", "turn_over"),
+        *("create", "mkdir", "mkdir_deep", "unpack", "symlink", "overwrite", "rewrite", "install", "append"),
+        *("patch", "truncate", "save_by_rename", "rename", "move", "rename_over", "exchange", "exchange_folders", "turn_over"),
         *("link", "unlink", "unlink_one", "rmdir", "rmtree"),
         *("chmod", "utime", "set_xattr", "open_file", "create_open", "write_open", "fsync_open", "close_open"),
         *("read", "read_open", "sync", "pin", "evict"),

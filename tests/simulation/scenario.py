@@ -21,6 +21,7 @@ ALL = {
     "symlink": 1,
     "overwrite": 4,
     "rewrite": 3,
+    "install": 2,
     "append": 3,
     "patch": 3,
     "truncate": 2,
@@ -53,6 +54,7 @@ DEEP = {"mkdir_deep": 4, "exchange_folders": 5, "turn_over": 2, "move": 4, "rena
 FILES = {
     "overwrite": 4,
     "rewrite": 4,
+    "install": 2,
     "append": 4,
     "patch": 4,
     "truncate": 2,
