@@ -70,7 +70,8 @@ def create_app(
     for module in (accounts, spaces, changes):
         app.include_router(module.router)
     app.add_api_route("/healthz", _health, methods=["GET"], response_class=Response)
-    app.router.routes.append(Mount("/objects", service.objects))
+    if service.objects is not None:
+        app.router.routes.append(Mount("/objects", service.objects))
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(RequestValidationError, _on_invalid_query)
     app.add_exception_handler(HTTPException, _on_http_exception)

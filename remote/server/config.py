@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -10,6 +11,44 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict
 
 GIB = 2**30
+_PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Config:
+    """An object store that speaks S3. Only the bucket, which must exist, has no default."""
+
+    bucket: str
+    endpoint: str | None = None
+    """The store's address for the service; None: that of AWS in `region`."""
+    public_endpoint: str | None = None
+    """Its address for clients, which links begin with; None: the same."""
+    region: str = "us-east-1"
+    prefix: str = ""
+    """Before every key: empty, or ends with a slash."""
+    credentials_file: Path | None = None
+    """In the format of AWS's own tools; None: their environment variables and files, or the machine's role."""
+    profile: str = "default"
+    """The section of that file."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket's name goes: into the path, or before the host. auto: as boto3 finds right for the endpoint."""
+    ca: Path | None = None
+    """PEM file of authorities that the service trusts when it asks the store; None: the usual ones."""
+    sse: Literal["AES256", "aws:kms"] | None = None
+    """Encryption at rest that the store is asked for with each object; None: what the bucket does by itself."""
+    sse_kms_key: str | None = None
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        if not self.bucket:
+            raise ValueError("the S3 object store needs a bucket")
+        if _PREFIX.fullmatch(self.prefix) is None:
+            raise ValueError(f"the S3 prefix {self.prefix!r} is not made of names that each end with a slash, like aloft/objects/")
+        for url in (self.endpoint, self.public_endpoint):
+            if url is not None and urlsplit(url).scheme not in ("http", "https"):
+                raise ValueError(f"the S3 endpoint {url!r} does not begin with http:// or https://")
+        if self.sse_kms_key is not None and self.sse != "aws:kms":
+            raise ValueError("a KMS key is for the S3 encryption aws:kms only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +76,8 @@ class ServerConfig:
     """argon2id's memory cost; only tests have a reason to lower it."""
     patience_seconds: float = 60.0
     """With a caller who sends nothing in the middle of a body, or does not take the answer."""
+    s3: S3Config | None = None
+    """Where objects are kept; None: in the data folder."""
 
     def __post_init__(self) -> None:
         """`ValueError`, in words for the person who chose."""

@@ -21,6 +21,7 @@ from remote.server.folder import DataFolder, DataFolderError
 from remote.server.namespace import Namespace
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
+from remote.server.objects.store import ObjectStore
 from remote.server.ratelimit import RateLimiter
 from remote.server.threads import Runner, Threads
 from remote.server.tokens import AccessTokens
@@ -28,6 +29,8 @@ from remote.server.uploads import Uploads
 from remote.server.wake import LocalWake, Wake
 
 DATABASE_THREADS = 16
+STORE_THREADS = 16
+"""For what asks the object store: threads of their own, so that one that hangs holds up nothing else."""
 PASSWORD_THREADS = 2
 """argon2id takes 64 MiB and much of a core for each."""
 
@@ -44,10 +47,13 @@ class Service:
     feed: Feed
     uploads: Uploads
     downloads: Downloads
-    objects: ObjectEndpoint
+    store: ObjectStore
+    objects: ObjectEndpoint | None
+    """The embedded store's own endpoint; None: the store has an address of its own."""
     wake: Wake
     logins: RateLimiter
     in_thread: Runner
+    in_store_thread: Runner
     in_password_thread: Runner
     clock: Callable[[], int]
     _closed: bool = field(default=False)
@@ -57,6 +63,7 @@ class Service:
         if not self._closed:
             self._closed = True
             self.wake.close()
+            self.store.close()
             self.database.close()
             self.folder.close()
 
@@ -89,7 +96,7 @@ def open_service(
         epoch = current_epoch(database, clock, random)
         crash_point("service.start.epoch")
         tokens = AccessTokens(folder.key("tokens", random), clock)
-        store = LocalStore(folder.objects, folder.key("objects", random), clock, random)
+        store, endpoint = _open_store(config, folder, clock, random)
     except BaseException as error:
         folder.close()
         if isinstance(error, NewerSchema):
@@ -111,10 +118,23 @@ def open_service(
         feed=Feed(database, epoch),
         uploads=uploads,
         downloads=Downloads(database, store),
-        objects=ObjectEndpoint(store),
+        store=store,
+        objects=endpoint,
         wake=LocalWake(),
         logins=RateLimiter(clock),
         in_thread=in_thread or Threads(DATABASE_THREADS),
+        in_store_thread=in_thread or Threads(STORE_THREADS),
         in_password_thread=in_password_thread or Threads(PASSWORD_THREADS),
         clock=clock,
     )
+
+
+def _open_store(
+    config: ServerConfig, folder: DataFolder, clock: Callable[[], int], random: Callable[[int], bytes]
+) -> tuple[ObjectStore, ObjectEndpoint | None]:
+    if config.s3 is None:
+        local = LocalStore(folder.objects, folder.key("objects", random), clock, random)
+        return local, ObjectEndpoint(local)
+    from remote.server.objects.s3 import S3Store  # boto3 takes a third of a second, and memory: only where it is needed
+
+    return S3Store(config.s3), None

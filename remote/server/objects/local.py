@@ -13,8 +13,9 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from remote.crashpoints import crash_point
@@ -22,7 +23,7 @@ from remote.protocol import Link
 from remote.server.folder import Key, make_folder
 from remote.server.objects.names import DurableNames
 from remote.server.objects.signing import Grant, sign, verify
-from remote.server.objects.store import NoSuchObject, Stored, StoreUnavailable
+from remote.server.objects.store import LISTED, Listed, NoSuchObject, Stored, StoreUnavailable
 
 log = logging.getLogger("aloft.server")
 
@@ -74,6 +75,38 @@ class LocalStore:
         for folder in {self._file(key).parent for key in found}:
             self._settle(folder)
         return found
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            try:
+                self._file(key).unlink(missing_ok=True)
+            except NoSuchObject:
+                continue
+            except OSError as error:
+                raise _unavailable(error) from error
+
+    def listing(self, after: str = "", limit: int = LISTED) -> Sequence[Listed]:
+        try:
+            return list(islice(self._listed(after), limit))
+        except OSError as error:
+            raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
+
+    def _listed(self, after: str) -> Iterator[Listed]:
+        for file in self._files(after):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                stat = file.stat()
+                length = max(0, stat.st_size - _TRAILER.size)
+                yield Listed(f"{file.parent.parent.name}/{file.name}", length, stat.st_mtime_ns)
+
+    def _files(self, after: str) -> Iterator[Path]:
+        """In the order of keys. What lies before `after` is not even opened."""
+        owners = (path for path in sorted(self._folder.iterdir()) if path != self._incoming and f"{path.name}/~" > after)
+        for owner in owners:
+            for shard in (path for path in sorted(owner.iterdir()) if f"{owner.name}/{path.name}~" > after):
+                yield from (file for file in sorted(shard.iterdir()) if f"{owner.name}/{file.name}" > after)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     # --------------------------------------------------------------------------------------------- the data plane
 

@@ -2,6 +2,7 @@
 
 A store keeps bytes under keys (`owner/object-id.generation`, all hex). Objects never change: a second PUT of a key brings the
 same bytes, because the SHA-256 is part of its signature. The service itself never sees the bytes: it signs, and it asks.
+`objects/local.py` is the embedded store, `objects/s3.py` any that speaks S3; `tests/contract` holds all of them to what stands here.
 
     StoreError
     ├── StoreUnavailable    try again later
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from remote.protocol import Link
+
+LISTED = 1000
 
 
 class StoreError(Exception):
@@ -38,6 +41,16 @@ class Stored:
     """None: this store keeps no such sum, and checked it when the object came."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a listing says about an object."""
+
+    key: str
+    length: int
+    modified_ns: int
+    """When it came, by the store's clock: nanoseconds since 1970."""
+
+
 def object_key(owner: bytes, object_id: bytes, generation: int) -> str:
     return f"{owner.hex()}/{object_id.hex()}.{generation}"
 
@@ -55,3 +68,13 @@ class ObjectStore(Protocol):
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """Those of the keys that are there, whole and durable. `StoreUnavailable`."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """They are gone; also those that were not there. `StoreUnavailable`: some of them may be left."""
+
+    def listing(self, after: str = "", limit: int = LISTED) -> Sequence[Listed]:
+        """At most `limit` objects, in the order of keys, from the first that comes after `after`; whatever else lies there,
+        too. Less than `limit`: that was the end. `StoreUnavailable`."""
+
+    def close(self) -> None:
+        """Let go of connections and threads."""

@@ -102,7 +102,7 @@ def _account_info(service: Service, caller: Caller) -> AccountInfo:
         device=service.devices.current(caller),
         quota_bytes=quota,
         used_bytes=used,
-        traffic=service.objects.traffic(caller.account),
+        traffic=service.objects.traffic(caller.account) if service.objects is not None else None,
     )
 
 

@@ -47,7 +47,7 @@ async def commit(request: Request, space: str) -> Response:
     id_ = parse_id(space)
     body = await read_body(request, MAX_COMMIT_BYTES)
     try:
-        committed = await service.in_thread(service.namespace.commit, caller, id_, body)
+        committed = await service.in_store_thread(service.namespace.commit, caller, id_, body)
     except ValidationError as error:
         raise from_validation(error) from error
     if committed.changed:
@@ -77,7 +77,7 @@ async def uploads(request: Request, space: str) -> Response:
     caller = await authenticate(request)
     id_ = parse_id(space)
     body = await read_model(request, UploadRequest, PLAN_MAX)
-    return answer(await service.in_thread(service.uploads.plan, caller, id_, body.objects, base_url(request)))
+    return answer(await service.in_store_thread(service.uploads.plan, caller, id_, body.objects, base_url(request)))
 
 
 @router.post("/v1/spaces/{space}/downloads", **describe(DownloadPlan, DownloadRequest))
