@@ -54,6 +54,7 @@ def serve(
 
     from remote.server.app import CannotListen, run
     from remote.server.folder import DataFolderError
+    from remote.server.objects.store import BadStoreSettings
     from remote.server.settings import BadSettings, load_config
 
     given = {
@@ -84,7 +85,7 @@ def serve(
 
     try:
         run(settings, on_ready=say_where)
-    except DataFolderError as error:
+    except (DataFolderError, BadStoreSettings) as error:
         fail(str(error))
     except CannotListen as error:
         fail(f"cannot listen on {settings.host}, port {settings.port}: {error}; choose another --host or --port")

@@ -18,6 +18,8 @@ _PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
 class S3Config:
     """An object store that speaks S3. Only the bucket, which must exist, has no default."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     bucket: str
     endpoint: str | None = None
     """The store's address for the service; None: that of AWS in `region`."""
@@ -34,6 +36,8 @@ class S3Config:
     """Where the bucket's name goes: into the path, or before the host. auto: as boto3 finds right for the endpoint."""
     ca: Path | None = None
     """PEM file of authorities that the service trusts when it asks the store; None: the usual ones."""
+    timeout_seconds: float = 8.0
+    """How long the store may be silent before the service takes it for unreachable; it asks up to three times."""
     sse: Literal["AES256", "aws:kms"] | None = None
     """Encryption at rest that the store is asked for with each object; None: what the bucket does by itself."""
     sse_kms_key: str | None = None
@@ -43,7 +47,7 @@ class S3Config:
         if not self.bucket:
             raise ValueError("the S3 object store needs a bucket")
         if _PREFIX.fullmatch(self.prefix) is None:
-            raise ValueError(f"the S3 prefix {self.prefix!r} is not made of names that each end with a slash, like aloft/objects/")
+            raise ValueError(f"the S3 prefix {self.prefix!r} does not consist of names with a slash after each, like a/b/")
         for url in (self.endpoint, self.public_endpoint):
             if url is not None and urlsplit(url).scheme not in ("http", "https"):
                 raise ValueError(f"the S3 endpoint {url!r} does not begin with http:// or https://")

@@ -1,69 +1,126 @@
 """What every object store must do, spoken to as the service and its clients do: links by HTTP, questions by the interface.
 
-A new store joins by a fixture that gives a `Contract`; the embedded store is the first.
+It runs on the embedded store, on Swift and on Ceph. A new store joins by a fixture that gives a `Contract`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+import socket
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import trio
 
 from remote.protocol import Link
+from remote.server.config import S3Config
 from remote.server.folder import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
-from remote.server.objects.store import ObjectStore, Stored, object_key
+from remote.server.objects.s3 import S3Store
+from remote.server.objects.store import BadStoreSettings, Listed, ObjectStore, Stored, StoreUnavailable, object_key
+from tests.support.stores import PATIENCE, RunningStore
 from tests.support.wire import Clock
 
 BASE = "http://store.test"
-OWNER = bytes(16)
 
 
 @dataclass(frozen=True)
 class Contract:
     store: ObjectStore
     http: httpx.AsyncClient
-    expire: Callable[[], None]
-    """Let so much time pass that links of five minutes are over."""
-    stored_files: Callable[[], int]
-    """How many files the store keeps, of whole and of half objects."""
+    owner: bytes
+    expired: Callable[[str], Awaitable[None]]
+    """Wait until a link that was signed for a second is over."""
+
+    def listed(self) -> list[Listed]:
+        """All that is kept for this test's owner."""
+        found: list[Listed] = []
+        after = self.owner.hex()
+        while page := self.store.listing(after, 100):
+            found += [one for one in page if one.key.startswith(self.owner.hex())]
+            after = page[-1].key
+        return found
+
+
+@asynccontextmanager
+async def on_a_folder(folder: Path) -> AsyncIterator[Contract]:
+    clock = Clock()
+    store = LocalStore(folder, Key("k", b"s" * 32), clock, os.urandom)
+
+    async def expired(url: str) -> None:
+        clock.advance(2)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=ObjectEndpoint(store))) as http:
+        yield Contract(store, http, os.urandom(16), expired)
+
+
+@asynccontextmanager
+async def over_s3(server: RunningStore, clients: dict[str, S3Store]) -> AsyncIterator[Contract]:
+    if server.name not in clients:
+        clients[server.name] = S3Store(server.settings())
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+
+        async def expired(url: str) -> None:
+            with trio.fail_after(PATIENCE):
+                while (await http.get(url)).status_code != 403:  # noqa: ASYNC110 (only the store knows)
+                    await trio.sleep(0.2)
+
+        yield Contract(clients[server.name], http, os.urandom(16), expired)
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[str, S3Store]]:
+    """One for each real store: making them takes longer than most of the tests."""
+    made: dict[str, S3Store] = {}
+    yield made
+    for each in made.values():
+        each.close()
 
 
 @pytest.fixture
-async def local(tmp_path: Path) -> Contract:
-    clock = Clock()
-    store = LocalStore(tmp_path / "objects", Key("k", b"s" * 32), clock, os.urandom)
-    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=ObjectEndpoint(store)))
-
-    def stored_files() -> int:
-        return sum(file.is_file() for file in (tmp_path / "objects").rglob("*"))
-
-    return Contract(store, http, lambda: clock.advance(301), stored_files)
+async def local(tmp_path: Path) -> AsyncIterator[Contract]:
+    async with on_a_folder(tmp_path / "objects") as contract:
+        yield contract
 
 
-@pytest.fixture(params=["local"])
-async def contract(request: pytest.FixtureRequest, local: Contract) -> Contract:
-    return {"local": local}[request.param]
+@pytest.fixture
+async def remote(real: RunningStore, clients: dict[str, S3Store]) -> AsyncIterator[Contract]:
+    async with over_s3(real, clients) as contract:
+        yield contract
 
 
-def put_link(contract: Contract, body: bytes, generation: int = 0) -> tuple[str, Link]:
+@pytest.fixture(params=["local", "swift", "ceph"])
+async def contract(request: pytest.FixtureRequest, tmp_path: Path, clients: dict[str, S3Store]) -> AsyncIterator[Contract]:
+    if request.param == "local":
+        opened = on_a_folder(tmp_path / "objects")
+    else:
+        opened = over_s3(request.getfixturevalue(request.param), clients)
+    async with opened as contract:
+        yield contract
+
+
+def put_link(contract: Contract, body: bytes, generation: int = 0, expires_in: int = 300) -> tuple[str, Link]:
     object_id = hashlib.sha256(body).digest()
-    key = object_key(OWNER, object_id, generation)
-    return key, contract.store.sign_put(BASE, key, object_id, len(body), 300)
+    key = object_key(contract.owner, object_id, generation)
+    return key, contract.store.sign_put(BASE, key, object_id, len(body), expires_in)
 
 
-def put(contract: Contract, link: Link, body: bytes) -> Awaitable[httpx.Response]:
-    return contract.http.put(link.url, content=body, headers=link.headers)
+def put(contract: Contract, link: Link, body: bytes, **changed: str) -> Awaitable[httpx.Response]:
+    """Send the body by the link; `changed` headers with underscores."""
+    other = {name.replace("_", "-"): value for name, value in changed.items()}
+    return contract.http.put(link.url, content=body, headers=link.headers | {"Content-Length": str(len(body))} | other)
 
 
-def get_link(contract: Contract, key: str, body: bytes) -> str:
-    return contract.store.sign_get(BASE, key, hashlib.sha256(body).digest(), 300).url
+def get_link(contract: Contract, key: str, body: bytes, expires_in: int = 300) -> str:
+    return contract.store.sign_get(BASE, key, hashlib.sha256(body).digest(), expires_in).url
 
 
 async def test_what_was_put_is_there_and_comes_back(contract: Contract) -> None:
@@ -84,7 +141,7 @@ async def test_many_are_asked_for_at_once(contract: Contract) -> None:
         key, link = put_link(contract, body)
         keys.append(key)
         await put(contract, link, body)
-    absent = object_key(OWNER, bytes(32), 0)
+    absent = object_key(contract.owner, bytes(32), 0)
     found = contract.store.stat([*keys, absent])
     assert {key: stored.length for key, stored in found.items()} == {
         key: len(body) for key, body in zip(keys, bodies, strict=True)
@@ -106,12 +163,11 @@ async def test_generations_are_different_objects(contract: Contract) -> None:
 
 @pytest.mark.parametrize("wrong", [b"wrong", b"righ", b"rights", b""])
 async def test_a_wrong_body_is_refused_and_leaves_nothing(contract: Contract, wrong: bytes) -> None:
-    before = contract.stored_files()
     key, link = put_link(contract, b"right")
-    response = await contract.http.put(link.url, content=wrong)
+    response = await put(contract, link, wrong)
     assert 400 <= response.status_code < 500
     assert contract.store.stat([key]) == {}
-    assert contract.stored_files() == before
+    assert contract.listed() == []
 
 
 async def test_a_wrong_body_does_not_harm_the_right_one(contract: Contract) -> None:
@@ -124,10 +180,9 @@ async def test_a_wrong_body_does_not_harm_the_right_one(contract: Contract) -> N
 async def test_links_expire(contract: Contract) -> None:
     key, link = put_link(contract, b"late")
     await put(contract, link, b"late")
-    url = get_link(contract, key, b"late")
-    contract.expire()
-    assert (await put(contract, link, b"late")).status_code == 403
-    assert (await contract.http.get(url)).status_code == 403
+    _, short = put_link(contract, b"late", expires_in=1)
+    await contract.expired(get_link(contract, key, b"late", expires_in=1))
+    assert (await put(contract, short, b"late")).status_code == 403
 
 
 async def test_links_are_for_one_method_and_one_key(contract: Contract) -> None:
@@ -137,8 +192,39 @@ async def test_links_are_for_one_method_and_one_key(contract: Contract) -> None:
     assert (await contract.http.get(link.url)).status_code == 403
     assert (await contract.http.put(get_link(contract, key, b"one"), content=b"one")).status_code == 403
     assert (await put(contract, link.model_copy(update={"url": link.url.replace(key, other_key)}), b"one")).status_code == 403
-    assert (await contract.http.get(f"{BASE}/objects/{key}")).status_code == 403
+    assert (await contract.http.get(link.url.partition("?")[0])).status_code in (400, 403)
     assert contract.store.stat([other_key]) == {}
+
+
+async def test_what_is_deleted_is_gone(contract: Contract) -> None:
+    keys = []
+    for body in (b"first", b"second", b"third"):
+        key, link = put_link(contract, body)
+        await put(contract, link, body)
+        keys.append(key)
+    contract.store.delete([*keys[:2], object_key(contract.owner, bytes(32), 0)])
+    assert list(contract.store.stat(keys)) == keys[2:]
+    assert [one.key for one in contract.listed()] == keys[2:]
+    assert (await contract.http.get(get_link(contract, keys[0], b"first"))).status_code == 404
+
+
+async def test_a_listing_goes_on_where_the_last_one_ended(contract: Contract) -> None:
+    keys = []
+    for generation in range(3):
+        for body in (b"a", b"bb", b"ccc"):
+            key, link = put_link(contract, body, generation)
+            await put(contract, link, body)
+            keys.append(key)
+    found: list[Listed] = []
+    after = contract.owner.hex()
+    while len(page := contract.store.listing(after, 2)) == 2 and page[0].key.startswith(contract.owner.hex()):
+        found += page
+        after = page[-1].key
+    found += page
+    mine = [one for one in found if one.key.startswith(contract.owner.hex())]
+    assert [one.key for one in mine] == sorted(keys)
+    assert {one.length for one in mine} == {1, 2, 3}
+    assert all(one.modified_ns > 1_700_000_000 * 10**9 for one in mine)
 
 
 async def test_what_is_not_there_is_not_found(contract: Contract) -> None:
@@ -152,6 +238,69 @@ async def test_parts_can_be_fetched(contract: Contract) -> None:
     await put(contract, link, body)
     response = await contract.http.get(get_link(contract, key, body), headers={"Range": "bytes=50-99"})
     assert (response.status_code, response.content) == (206, body[50:100])
+
+
+# ------------------------------------------------------------------------------------------------ the S3 stores' own
+
+
+async def test_what_was_signed_must_be_sent(remote: Contract) -> None:
+    """Whoever has the link can change nothing of it: not the sums that the store compares with, and not leave them away."""
+    key, link = put_link(remote, b"right")
+    digest = hashlib.sha256(b"wrong")
+    other = {"x_amz_content_sha256": digest.hexdigest(), "x_amz_checksum_sha256": b64encode(digest.digest()).decode()}
+    assert (await put(remote, link, b"wrong", **other)).status_code in (400, 403)
+    for name in ("x-amz-content-sha256", "x-amz-checksum-sha256"):
+        headers = {key: value for key, value in link.headers.items() if key != name}
+        assert (await put(remote, link.model_copy(update={"headers": headers}), b"right")).status_code in (400, 403)
+    assert remote.store.stat([key]) == {}
+    assert (await put(remote, link, b"right")).status_code == 200
+
+
+async def test_a_body_that_is_cut_short_leaves_nothing(remote: Contract) -> None:
+    body = os.urandom(300_000)
+    key, link = put_link(remote, body)
+    parts = urlsplit(link.url)
+    assert parts.hostname is not None
+    head = [f"PUT {parts.path}?{parts.query} HTTP/1.1", f"Host: {parts.netloc}", *(f"{n}: {v}" for n, v in link.headers.items())]
+    with socket.create_connection((parts.hostname, parts.port or 80), PATIENCE) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode() + body[:150_000])
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(PATIENCE)
+        while connection.recv(4096):  # until the store has ended it
+            pass
+    assert remote.store.stat([key]) == {}
+    assert (await put(remote, link, body)).status_code == 200
+    assert remote.store.stat([key])[key].length == len(body)
+
+
+async def test_a_store_that_hangs_or_is_gone_is_unavailable(real: RunningStore) -> None:
+    key = object_key(bytes(16), bytes(32), 0)
+    store = S3Store(real.settings(timeout_seconds=0.2))
+    with real.servers.hanging():
+        for ask in (lambda: store.stat([key]), lambda: store.delete([key]), store.listing):
+            with pytest.raises(StoreUnavailable):
+                ask()
+    store.close()
+    nowhere = S3Store(real.settings(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(StoreUnavailable):
+        nowhere.stat([key])
+    nowhere.close()
+
+
+async def test_a_store_that_does_not_know_us_is_unavailable(real: RunningStore, tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n")
+    store = S3Store(real.settings(credentials_file=file))
+    with pytest.raises(StoreUnavailable):
+        store.stat([object_key(bytes(16), bytes(32), 0)])
+    store.close()
+
+
+def test_credentials_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(BadStoreSettings, match="credentials"):
+        S3Store(S3Config("bucket", endpoint="http://127.0.0.1:9", credentials_file=tmp_path / "nothing"))
 
 
 # -------------------------------------------------------------------------------------------- the embedded store's own
@@ -171,11 +320,13 @@ async def test_a_damaged_file_is_not_taken_for_an_object(local: Contract, tmp_pa
     assert local.store.stat([key]) == {key: Stored(1000, hashlib.sha256(body).digest())}
 
 
-async def test_a_full_disk_is_said_and_leaves_nothing(local: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_said_and_leaves_nothing(local: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    before = local.stored_files()
+    def files() -> int:
+        return sum(file.is_file() for file in (tmp_path / "objects").rglob("*"))
+
     key, link = put_link(local, b"x" * 1000)
     for call in ("write", "fsync"):
         with monkeypatch.context() as patch:
@@ -183,7 +334,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing(local: Contract, monkeypat
             response = await put(local, link, b"x" * 1000)
         assert (response.status_code, response.json()["type"]) == (503, "unavailable")
         assert "retry-after" in response.headers
-        assert local.stored_files() == before
+        assert files() == 0
     assert (await put(local, link, b"x" * 1000)).status_code == 200
     assert key in local.store.stat([key])
 

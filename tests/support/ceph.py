@@ -5,8 +5,6 @@ There is no manager daemon, so what asks one (`ceph df`, `ceph pg stat`) would w
 
 from __future__ import annotations
 
-import os
-import subprocess
 import uuid
 from pathlib import Path
 
@@ -101,4 +99,4 @@ def start_ceph(folder: Path) -> RunningStore:
     except BaseException:
         servers.stop()
         raise
-    return RunningStore("ceph", url, ACCESS_KEY, SECRET_KEY, servers)
+    return RunningStore("ceph", url, folder, servers)

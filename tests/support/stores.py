@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import boto3
 import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+
+from remote.server.config import S3Config
 
 ACCESS_KEY = "test:tester"
 SECRET_KEY = "testing"
+BUCKET = "aloft-tests"
 PATIENCE = 60.0
 """Seconds for a server to begin, or to end."""
 COMMAND_SECONDS = 120
@@ -29,13 +35,12 @@ class Servers:
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(self, *command: str) -> None:
         with (self._logs / f"{Path(command[0]).name}.{len(self._processes)}.out").open("ab") as out:
             # They end with the test run, however that ends.
             bound = ["setpriv", "--pdeathsig", "KILL", *command]
-            process = subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True)
+            process = subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
         self._processes.append(process)
-        return process
 
     def run(self, *command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS)
@@ -50,35 +55,56 @@ class Servers:
                 said = "\n".join(f"{file.name}:\n{file.read_text(errors='replace')[-2000:]}" for file in self._logs.iterdir())
                 raise RuntimeError(f"{process.args!r} ended with {process.returncode}\n{said}")
 
-    def pause(self) -> None:
-        """All of them hang, until `resume`."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """The one that was started last, which speaks S3, takes connections and does not answer."""
+        self._processes[-1].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes[-1].send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End them at once: what they keep goes with the folder."""
-        self._signal(signal.SIGKILL)
+        for process in self._processes:
+            process.kill()
         for process in self._processes:
             process.wait(PATIENCE)
         self._processes.clear()
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-
 
 @dataclass(frozen=True)
 class RunningStore:
-    """A store that answers at `url`."""
+    """A store that answers at `url`, with the account of `ACCESS_KEY`. `folder` is its own."""
 
     name: str
     url: str
-    access_key: str
-    secret_key: str
+    folder: Path
     servers: Servers
+
+    def settings(self, **more: Any) -> S3Config:
+        """How the service reaches the bucket of the tests, which `make_bucket` makes."""
+        file = self.folder / "credentials"
+        file.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+        return S3Config(**{"bucket": BUCKET, "endpoint": self.url, "credentials_file": file, "prefix": "aloft/", **more})
+
+    def make_bucket(self) -> None:
+        """Make it. A store may say that it is not there yet, when it has just begun to answer."""
+        client = boto3.client(
+            "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY
+        )
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                client.create_bucket(Bucket=BUCKET)
+                break
+            except client.exceptions.BucketAlreadyOwnedByYou:  # the answer to the last attempt was lost
+                break
+            except (BotoCoreError, ClientError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        client.close()
 
 
 def free_ports(count: int) -> list[int]:

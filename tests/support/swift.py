@@ -5,20 +5,35 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.support.stores import ACCESS_KEY, SECRET_KEY, RunningStore, Servers, free_ports, wait_for_http
+from tests.support.stores import SECRET_KEY, RunningStore, Servers, free_ports, wait_for_http
 
 SWIFT = Path(__file__).resolve().parents[2] / ".venv-swift" / "bin"
 """Made by `scripts/setup --tests`: Swift pins what it is built on, so it has an environment of its own."""
 
-RINGS = """
-import sys
+LAUNCH = """
+import ctypes, os, signal, sys
+import swift.account.server, swift.common.middleware.s3api.s3api, swift.container.server, swift.obj.server, swift.proxy.server
 from swift.common.ring import RingBuilder
-for name, port in zip(("object", "container", "account"), sys.argv[2:]):
+from swift.common.wsgi import run_wsgi
+
+def serve(name):
+    sys.exit(run_wsgi(f"{folder}/etc/{name}.conf", f"{name}-server"))
+
+folder, *ports = sys.argv[1:]
+parent = os.getpid()
+for name, port in zip(("object", "container", "account"), ports):
     builder = RingBuilder(4, 1, 1)
     builder.add_dev({"id": 0, "region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "disk", "weight": 1})
     builder.rebalance()
-    builder.get_ring().save(f"{sys.argv[1]}/{name}.ring.gz")
+    builder.get_ring().save(f"{folder}/etc/{name}.ring.gz")
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # it ends with the proxy
+        if os.getppid() == parent:
+            serve(name)
+        sys.exit()
+serve("proxy")
 """
+"""All servers from one interpreter that has imported them once: the rings, then a child for each, and the proxy itself."""
 CLUSTER = """
 [swift-hash]
 swift_hash_path_prefix = aloft
@@ -52,7 +67,7 @@ bind_port = {port}
 workers = 0
 log_address = /nonexistent
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck listing_formats s3api tempauth bulk copy slo dlo versioned_writes symlink proxy-server
+pipeline = catch_errors gatekeeper healthcheck listing_formats s3api tempauth copy slo dlo versioned_writes symlink proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
@@ -72,8 +87,6 @@ auth_pipeline_check = false
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = {secret} .admin
-[filter:bulk]
-use = egg:swift#bulk
 [filter:copy]
 use = egg:swift#copy
 [filter:slo]
@@ -96,18 +109,16 @@ def start_swift(folder: Path) -> RunningStore:
     servers = Servers(folder / "log")
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     (folder / "etc" / "swift.conf").write_text(CLUSTER)
+    names = ("object", "container", "account", "proxy")
+    for name, port in zip(names, ports, strict=True):
+        text = PROXY if name == "proxy" else SERVER
+        written = text.format(folder=folder, user=user, port=port, name=name, secret=SECRET_KEY)
+        (folder / "etc" / f"{name}.conf").write_text(written)
     try:
-        servers.run(str(SWIFT / "python"), "-c", RINGS, str(folder / "etc"), *map(str, ports[:3]))
-        for name, port in zip(("object", "container", "account", "proxy"), ports, strict=True):
-            text = PROXY if name == "proxy" else SERVER
-            file = folder / "etc" / f"{name}.conf"
-            file.write_text(text.format(folder=folder, user=user, port=port, name=name, secret=SECRET_KEY))
-            servers.start(str(SWIFT / "python"), str(SWIFT / f"swift-{name}-server"), str(file))
-        url = f"http://127.0.0.1:{ports[-1]}"
-        wait_for_http(f"{url}/healthcheck", servers)
-        for port in ports[:-1]:
+        servers.start(str(SWIFT / "python"), "-c", LAUNCH, str(folder), *map(str, ports[:3]))
+        for port in ports:
             wait_for_http(f"http://127.0.0.1:{port}/healthcheck", servers)
     except BaseException:
         servers.stop()
         raise
-    return RunningStore("swift", url, ACCESS_KEY, SECRET_KEY, servers)
+    return RunningStore("swift", f"http://127.0.0.1:{ports[-1]}", folder, servers)

@@ -22,23 +22,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remote.protocol import Link
 from remote.server.config import S3Config
-from remote.server.objects.store import LISTED, Listed, Stored, StoreUnavailable
+from remote.server.objects.store import LISTED, BadStoreSettings, Listed, Stored, StoreUnavailable
 
 log = logging.getLogger("aloft.objects")
 
 PARALLEL = 24
 """Questions that are put to the store at one time, by all callers together."""
 CONNECT_SECONDS = 3.0
-READ_SECONDS = 8.0
 ATTEMPTS = 3
 ASK_SECONDS = 25.0
 """For all that one caller wants to know, or to have deleted."""
 
 T = TypeVar("T")
-
-
-class BadStoreSettings(ValueError):
-    """The settings cannot be meant so; the text says what to do."""
 
 
 class S3Store:
@@ -52,12 +47,12 @@ class S3Store:
         try:
             self._credentials = session.get_credentials()
             if self._credentials is None:
-                raise BadStoreSettings("there are no credentials for the object store: give it a file of them, or set AWS_ACCESS_KEY_ID")
+                raise BadStoreSettings("there are no credentials: name a file of them, or set AWS_ACCESS_KEY_ID")
             self._client = _client(session, config, config.endpoint)
             public = _client(session, config, config.public_endpoint) if config.public_endpoint else self._client
             self._public = _address(public, config)
         except (BotoCoreError, ValueError) as error:
-            raise BadStoreSettings(f"the settings of the object store are not good: {error}") from error
+            raise BadStoreSettings(f"the object store cannot be used: {error}") from error
         self._sse = _encryption(config)
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3")
 
@@ -168,8 +163,8 @@ def _client(session: botocore.session.Session, config: S3Config, endpoint: str |
         verify=str(config.ca) if config.ca is not None else None,
         config=Config(
             signature_version="s3v4",
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+            connect_timeout=min(CONNECT_SECONDS, config.timeout_seconds),
+            read_timeout=config.timeout_seconds,
             max_pool_connections=PARALLEL,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             s3={"addressing_style": config.addressing},

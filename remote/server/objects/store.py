@@ -2,7 +2,7 @@
 
 A store keeps bytes under keys (`owner/object-id.generation`, all hex). Objects never change: a second PUT of a key brings the
 same bytes, because the SHA-256 is part of its signature. The service itself never sees the bytes: it signs, and it asks.
-`objects/local.py` is the embedded store, `objects/s3.py` any that speaks S3; `tests/contract` holds all of them to what stands here.
+`objects/local.py` is the embedded store, `objects/s3.py` any that speaks S3; `tests/contract` holds all of them to this.
 
     StoreError
     ├── StoreUnavailable    try again later
@@ -30,6 +30,10 @@ class StoreUnavailable(StoreError):
 
 class NoSuchObject(StoreError):
     pass
+
+
+class BadStoreSettings(ValueError):
+    """The store cannot be meant so; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
