@@ -80,6 +80,8 @@ class ServerConfig:
     """argon2id's memory cost; only tests have a reason to lower it."""
     patience_seconds: float = 60.0
     """With a caller who sends nothing in the middle of a body, or does not take the answer."""
+    link_seconds: int = 300
+    """How long a link to an object is good."""
     s3: S3Config | None = None
     """Where objects are kept; None: in the data folder."""
 

@@ -12,15 +12,15 @@ from remote.server.devices import Caller
 from remote.server.objects.store import ObjectStore, object_key
 from remote.server.problems import Refused, not_found
 
-LINK_SECONDS = 300
 MANIFESTS_BYTES_MAX = 64 * 2**20
 """Of one answer; the client asks for fewer at a time."""
 
 
 class Downloads:
-    def __init__(self, database: Database, store: ObjectStore) -> None:
+    def __init__(self, database: Database, store: ObjectStore, link_seconds: int) -> None:
         self._database = database
         self._store = store
+        self._link_seconds = link_seconds
 
     def plan(self, caller: Caller, space: bytes, wanted: Sequence[bytes], base: str) -> DownloadPlan:
         """`Refused` (not found) if any of the objects is not one that a content of the space names."""
@@ -31,8 +31,9 @@ class Downloads:
         unknown = [id_.hex() for id_ in wanted if id_ not in stored]
         if unknown:
             raise not_found(f"This space has no object {unknown[0]}.")
-        links = [self._store.sign_get(base, object_key(owner, id_, stored[id_].generation), id_, LINK_SECONDS) for id_ in wanted]
-        return DownloadPlan(links=links, expires_in=LINK_SECONDS)
+        seconds = self._link_seconds
+        links = [self._store.sign_get(base, object_key(owner, id_, stored[id_].generation), id_, seconds) for id_ in wanted]
+        return DownloadPlan(links=links, expires_in=seconds)
 
     def manifests(self, caller: Caller, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer:
         with self._database.read() as connection:

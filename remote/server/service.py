@@ -106,7 +106,7 @@ def open_service(
             raise DataFolderError(f"cannot use the data folder {config.data}: {reason} (is its disk full?)") from error
         raise
     crash_point("service.start.opened")
-    uploads = Uploads(database, store, clock, random)
+    uploads = Uploads(database, store, config.link_seconds, clock, random)
     return Service(
         config=config,
         folder=folder,
@@ -117,7 +117,7 @@ def open_service(
         namespace=Namespace(database, uploads, epoch, clock),
         feed=Feed(database, epoch),
         uploads=uploads,
-        downloads=Downloads(database, store),
+        downloads=Downloads(database, store, config.link_seconds),
         store=store,
         objects=endpoint,
         wake=LocalWake(),

@@ -25,14 +25,21 @@ from remote.server.objects.store import ObjectStore, StoreUnavailable, object_ke
 from remote.server.problems import Refused
 from remote.server.quota import SESSION_NS, load_budget
 
-LINK_SECONDS = 300
 STORE_RETRY_SECONDS = 10
 
 
 class Uploads:
-    def __init__(self, database: Database, store: ObjectStore, clock: Callable[[], int], random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        link_seconds: int,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
         self._database = database
         self._store = store
+        self._link_seconds = link_seconds
         self._clock = clock
         self._random = random
 
@@ -49,7 +56,7 @@ class Uploads:
             crash_point("service.plan.reserving")
         crash_point("service.plan.reserved")
         links = [self._link(base, owner, upload) for upload in missing]
-        return UploadPlan(missing=links, expires_in=LINK_SECONDS)
+        return UploadPlan(missing=links, expires_in=self._link_seconds)
 
     def find(self, connection: Connection, account: bytes, owner: bytes, ids: Collection[bytes]) -> dict[bytes, list[Upload]]:
         """What the account has in its open sessions of this owner's spaces."""
@@ -117,7 +124,7 @@ class Uploads:
 
     def _link(self, base: str, owner: bytes, upload: Upload) -> Link:
         key = object_key(owner, upload.object_id, upload.generation)
-        return self._store.sign_put(base, key, upload.object_id, upload.length, LINK_SECONDS)
+        return self._store.sign_put(base, key, upload.object_id, upload.length, self._link_seconds)
 
     def _since(self) -> int:
         return self._clock() - SESSION_NS

@@ -21,7 +21,8 @@ from remote.server.config import S3Config
 
 ACCESS_KEY = "test:tester"
 SECRET_KEY = "testing"
-BUCKET = "aloft-tests"
+BUCKET = "objects"
+"""As the fault proxy tells objects by their path."""
 PATIENCE = 60.0
 """Seconds for a server to begin, or to end."""
 COMMAND_SECONDS = 120

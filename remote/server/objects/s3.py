@@ -40,11 +40,9 @@ class S3Store:
     """`ObjectStore` on a bucket. `BadStoreSettings`."""
 
     def __init__(self, config: S3Config) -> None:
-        session = botocore.session.Session(profile=config.profile if config.profile != "default" else None)
-        if config.credentials_file is not None:
-            session.set_config_variable("credentials_file", str(config.credentials_file))
         self._config = config
         try:
+            session = _session(config)
             self._credentials = session.get_credentials()
             if self._credentials is None:
                 raise BadStoreSettings("there are no credentials: name a file of them, or set AWS_ACCESS_KEY_ID")
@@ -155,8 +153,15 @@ class _NotThere(Exception):
     pass
 
 
-def _client(session: botocore.session.Session, config: S3Config, endpoint: str | None) -> Any:
-    return boto3.Session(botocore_session=session).client(
+def _session(config: S3Config) -> boto3.Session:
+    core = botocore.session.Session(profile=config.profile if config.profile != "default" else None)
+    if config.credentials_file is not None:
+        core.set_config_variable("credentials_file", str(config.credentials_file))
+    return boto3.Session(botocore_session=core)
+
+
+def _client(session: boto3.Session, config: S3Config, endpoint: str | None) -> Any:
+    return session.client(
         "s3",
         region_name=config.region,
         endpoint_url=endpoint,
