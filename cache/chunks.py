@@ -10,6 +10,7 @@ Knows objects by id and nothing of files, manifests or the network. `diskcache`'
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -27,7 +28,7 @@ import trio
 import xxhash
 from diskcache.core import MODE_BINARY, MODE_RAW
 
-from cache.disk import write_all
+from cache.disk import as_disk_error, write_all
 from remote.crashpoints import crash_point
 
 T = TypeVar("T")
@@ -42,8 +43,13 @@ IN_MEMORY_BYTES_MAX = 64 * 2**20
 """Chunks that could not be put on the disk (full, or the limit is too small) and are kept for the next reads."""
 STRAY_SECONDS = 60.0
 _THREADS = 4
+_REFUSED = (sqlite3.Error, OSError, diskcache.Timeout)
+"""What a full or failing disk, and a damaged database, are heard as."""
 _CACHED_PAGES = 512
 """Of the caches' databases, for each thread: diskcache's own 32 MiB in each would be much of what a mount takes."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class BytesDisk(diskcache.Disk):
@@ -94,6 +100,14 @@ class _Cache(diskcache.Cache):
         rows = self._sql("SELECT filename FROM Cache WHERE filename IS NOT NULL")
         return {filename for (filename,) in rows}
 
+    def look(self, key: bytes) -> tuple[int | bytes | None, bytes | None]:
+        """Value and tag like `get`, where the disk cannot be told that they were read."""
+        rows = self._sql("SELECT mode, filename, value, tag FROM Cache WHERE key = ?", (key,)).fetchall()
+        if not rows:
+            return None, None
+        mode, filename, value, tag = rows[0]
+        return self._disk.fetch(mode, filename, value, True), tag
+
 
 class OpenChunk:
     """The plain bytes of an object, verified, for as long as somebody holds this. The last reference closes the descriptor."""
@@ -119,7 +133,8 @@ class OpenChunk:
 class ChunkCache:
     """One folder of chunks. Every method may touch the disk: for worker threads, any number at a time.
 
-    A disk that is full or a database that is damaged makes a chunk absent, never an error: the service has it.
+    A disk that is full or a database that is damaged makes a chunk absent, never an error: the service has it. No call of
+    diskcache has `retry`: it would ask a disk that fails again and again, without a pause and without an end.
     """
 
     def __init__(self, folder: Path, limit: int | None, keep_free: float) -> None:
@@ -128,13 +143,34 @@ class ChunkCache:
         self._lock = threading.Lock()
         self._reserved = 0
         self._limit = limit
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._opening = threading.Lock()
+        self._opened: Any = None
         try:
-            self._cache = self._open()
-        except sqlite3.DatabaseError:
-            shutil.rmtree(folder)
-            folder.mkdir(mode=0o700)
-            self._cache = self._open()
+            _ = self._cache
+        except _REFUSED as error:
+            _log.warning("the chunk cache %s cannot be used now: %s", folder, error)
+
+    @property
+    def _cache(self) -> Any:
+        """Opened by now, if the disk allowed it."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open_or_begin_anew()
+            return self._opened
+
+    def _open_or_begin_anew(self) -> Any:
+        """What is damaged goes; what the disk refuses may be there later."""
+        if self._folder.is_dir():
+            if not (self._folder / diskcache.core.DBNAME).is_dir():
+                try:
+                    return self._open()
+                except sqlite3.DatabaseError as error:
+                    if as_disk_error(error) is not None:
+                        raise
+            shutil.rmtree(self._folder)
+        self._folder.unlink(missing_ok=True)
+        self._folder.mkdir(parents=True, mode=0o700)
+        return self._open()
 
     def _open(self) -> Any:
         # cull_limit 0: diskcache would cull after the fact and at most so many; `_make_room` culls before.
@@ -152,8 +188,8 @@ class ChunkCache:
     def open(self, object_id: bytes, length: int | None) -> OpenChunk | None:
         """The chunk, verified; None if it is not here, or was damaged. `length`: as long as it must be, if that is known."""
         try:
-            value, tag = self._cache.get(object_id, default=None, read=True, tag=True, retry=True)
-        except (sqlite3.Error, OSError):
+            value, tag = self._get(object_id)
+        except _REFUSED:
             return None
         if value is None:
             return None
@@ -166,6 +202,13 @@ class ChunkCache:
         self.drop(object_id)
         return None
 
+    def _get(self, object_id: bytes) -> tuple[int | bytes | None, bytes | None]:
+        try:
+            value, tag = self._cache.get(object_id, default=None, read=True, tag=True)
+        except (sqlite3.Error, diskcache.Timeout):
+            value, tag = self._cache.look(object_id)
+        return value, tag
+
     def is_sound(self, object_id: bytes) -> bool:
         """False: it was damaged, and is dropped."""
         return not self.has(object_id) or self.open(object_id, None) is not None
@@ -176,9 +219,9 @@ class ChunkCache:
         if not self._make_room(size):
             return False
         try:
-            self._cache.set(object_id, plain, tag=_checksum(plain), retry=True)
+            self._cache.set(object_id, plain, tag=_checksum(plain))
             crash_point("chunk.indexed")
-        except (sqlite3.Error, OSError):
+        except _REFUSED:
             return False
         finally:
             with self._lock:
@@ -188,13 +231,13 @@ class ChunkCache:
     def has(self, object_id: bytes) -> bool:
         try:
             return object_id in self._cache
-        except sqlite3.Error:
+        except _REFUSED:
             return False
 
     def drop(self, object_id: bytes) -> bool:
         try:
-            return bool(self._cache.delete(object_id, retry=True))
-        except (sqlite3.Error, OSError):
+            return bool(self._cache.delete(object_id))
+        except _REFUSED:
             return False
 
     def ids(self) -> list[bytes]:
@@ -205,7 +248,7 @@ class ChunkCache:
         try:
             on_disk = {str(path.relative_to(self._folder)) for path in self._folder.glob("*/*/*.val")}
             return on_disk.difference(self._cache.filenames())
-        except (sqlite3.Error, OSError):
+        except _REFUSED:
             return set()
 
     def drop_strays(self, suspects: set[str]) -> None:
@@ -219,11 +262,12 @@ class ChunkCache:
 
     def set_limit(self, limit: int) -> None:
         self._limit = limit
-        with suppress(sqlite3.Error, OSError), self._lock:
+        with suppress(*_REFUSED), self._lock:
             self._cull_to(limit)
 
     def close(self) -> None:
-        self._cache.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def _make_room(self, size: int) -> bool:
         """Cull until `size` more bytes fit under the limit and into what the disk has to spare, and reserve them."""
@@ -237,7 +281,7 @@ class ChunkCache:
                     if self._limit is None:
                         return False
                     self._cull_to(allowed - size - self._reserved)
-            except (sqlite3.Error, OSError):
+            except _REFUSED:
                 return False
             self._reserved += size
             return True
@@ -249,7 +293,7 @@ class ChunkCache:
 
     def _cull_to(self, size: int) -> None:
         self._cache.size_limit = max(0, size)
-        self._cache.cull(retry=True)
+        self._cache.cull()
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +384,10 @@ class Chunks:
 
     async def set_pinned(self, object_id: bytes, length: int) -> bool:
         """Move a chunk that is here to the pinned ones. False: it is not here, or the disk is full."""
-        return await self._in_thread(partial(self._move, self._evictable, self._pinned, object_id, length))
+        if await self._in_thread(partial(self._move, self._evictable, self._pinned, object_id, length)):
+            return True
+        chunk = self.hot(object_id)  # perhaps there was no room for it on the disk when it came
+        return chunk is not None and await self._in_thread(lambda: self._put_pinned(object_id, chunk.read(0, chunk.length)))
 
     async def unpin(self, object_id: bytes) -> None:
         """Move a pinned chunk to those that may be evicted, if there is room for it there."""

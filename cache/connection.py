@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from cache.clock import Clock
-from cache.errors import DiskFull
+from cache.errors import DiskError
 from cache.model import Connection as State
 from cache.signal import Signal
 from remote.api import NotAuthenticated, RemoteError, StoreUnavailable, Unreachable
@@ -156,10 +156,10 @@ class Connection:
         self._changed.notify()
 
     def _remember(self, key: str, value: Any) -> None:
-        """For the next start. On a disk without room it is true until then: going online may be what makes room."""
+        """For the next start. On a disk that takes nothing it is true until then: going online may be what makes room."""
         try:
             self._values.set_meta(key, value)
-        except DiskFull as error:
+        except DiskError as error:
             log.warning("%r is forgotten at the next start: %s", key, error)
 
     def try_now(self) -> None:

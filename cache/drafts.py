@@ -107,6 +107,7 @@ class Draft:
         self._maybe_durable = False
         """Its row may have been synced while it held the bytes."""
         self._name_synced = False
+        self._sync_failed = False
         self._unsynced = False
         """Bytes were written to the file since it was synced last."""
         self._synced: Shown | None = None
@@ -366,8 +367,16 @@ class Draft:
         return self._folder.boot, None if self._synced is None else self._synced.pack()
 
     async def _sync_file(self, descriptor: int) -> None:
+        """The kernel tells of bytes that it could not write once, and takes them for written then: so they are written anew."""
         with disk_errors():
-            await self._thread(os.fdatasync, descriptor)
+            if self._sync_failed:
+                await self._thread(_write_again, descriptor, self.extents.copy())
+            try:
+                await self._thread(os.fdatasync, descriptor)
+            except OSError:
+                self._sync_failed = True
+                raise
+            self._sync_failed = False
             if not self._name_synced:
                 await self._thread(sync_folder, self._folder.path)
         self._name_synced = True
@@ -396,6 +405,13 @@ class Draft:
         if len(rest) != end - start:
             raise CorruptData(f"the draft {self.id} is shorter than its row says")
         return rest
+
+
+def _write_again(descriptor: int, extents: Extents) -> None:
+    for piece in extents.pieces(0, extents.data_end):
+        if piece.held is Held.DATA:
+            for at in range(piece.start, piece.end, 2**20):
+                write_all(descriptor, os.pread(descriptor, min(2**20, piece.end - at), at), at)
 
 
 def _is_zeros(data: bytes) -> bool:

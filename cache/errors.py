@@ -9,7 +9,9 @@ CacheError
 ├── NoSuchAttribute / AttributeTooLarge
 ├── AnotherSpace          renames and links end at the border of a space
 ├── ReadOnly
-├── DiskFull              nothing was changed
+├── DiskError             the disk of this device; nothing was changed
+│   ├── DiskFull
+│   └── DiskFailed        it gives or takes no bytes, or has become read-only
 ├── FileTooLarge
 └── Unavailable           bytes that are not here cannot be had now
     ├── Offline           known at once: no connection
@@ -76,7 +78,15 @@ class ReadOnly(CacheError):
     pass
 
 
-class DiskFull(CacheError):
+class DiskError(CacheError):
+    pass
+
+
+class DiskFull(DiskError):
+    pass
+
+
+class DiskFailed(DiskError):
     pass
 
 

@@ -15,9 +15,10 @@ import trio
 
 from cache.chunks import Chunks
 from cache.clock import Clock
+from cache.disk import as_disk_error
 from cache.downloads import Downloads
 from cache.drafts import Draft, DraftFolder
-from cache.errors import CacheError, DiskFull, NoEntry, NotAFile
+from cache.errors import CacheError, DiskError, NoEntry, NotAFile
 from cache.link import LinkDecisions
 from cache.manifests import Manifests
 from cache.openfile import File as File
@@ -141,13 +142,13 @@ class Files:
 
     def save_open(self) -> None:
         """Let the replica know what was written to open files, though nobody closed them yet: a merge has to see it."""
-        failure: DiskFull | None = None
+        failure: DiskError | None = None
         for ino, file in self._open.items():
             row = self.store.content(ino)
             file.deleted_here = row is not None and row.nlink == 0
             try:
                 file.save()
-            except DiskFull as full:  # the others may be smaller
+            except DiskError as full:  # the others may be smaller
                 failure = full
         if failure is not None:
             raise failure
@@ -159,7 +160,7 @@ class Files:
         return {id_ for id_ in bases if id_ is not None}
 
     def save_unsaved(self) -> None:
-        """Try again with files that could not be saved when they were closed. Raises `DiskFull` if the disk still is."""
+        """Try again with files that could not be saved when they were closed. Raises `DiskError` if the disk still refuses."""
         for file in [file for file in (*self._open.values(), *self._detached) if file.handles == 0 and file.unsaved]:
             file.handles += 1
             self.released(file)
@@ -237,7 +238,7 @@ class Files:
         if file.unsaved or file.writing is not None:
             try:
                 self.fork(file)  # what was written to it, and never reached a row, is nowhere else
-            except DiskFull as full:  # it is only in memory; its next write, or its end, tries again
+            except DiskError as full:  # it is only in memory; its next write, or its end, tries again
                 _log.error("there is no room for what was written to a file that was replaced: %s", full)
 
     def drop_drafts(self, ino: int) -> None:
@@ -278,7 +279,13 @@ class Files:
 
     @staticmethod
     def _log_unlink(result: outcome.Outcome[None]) -> None:
-        result.unwrap()
+        try:
+            result.unwrap()
+        except Exception as error:
+            refused = as_disk_error(error)
+            if refused is None:
+                raise
+            _log.warning("the file of a draft stays until the next start: %s", refused)
 
     def _unlink_ids(self, draft_ids: list[int]) -> None:
         """After the transaction that drops their rows, if it is still under way: `unlink` makes durable what is committed."""

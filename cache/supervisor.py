@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 import trio
 
-from cache.errors import DiskFull
+from cache.disk import as_disk_error
+from cache.errors import DiskError
 from cache.status import TaskFailure
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
-PAUSE_ON_FULL_DISK = 5.0
-"""What fails for want of room is tried often: it costs little, and nobody tells when there is room again."""
+PAUSE_ON_DISK = 5.0
+"""What fails for want of room, or of a disk, is tried often: it costs little, and nobody tells when it is there again."""
 FORGIVEN_AFTER = 300.0
 """Seconds without a failure after which the pauses begin anew."""
 
@@ -45,9 +46,11 @@ class Supervisor:
                 await work()
             except Exception as error:  # whatever a part raises, the others go on
                 first = _first_cause(error)
-                if isinstance(first, DiskFull):
+                refused = as_disk_error(first)
+                if refused is not None:
+                    first = refused
                     log.warning("%s cannot go on: %s", name, first)
-                    pause = min(pause, PAUSE_ON_FULL_DISK)
+                    pause = min(pause, PAUSE_ON_DISK)
                 else:
                     log.exception("%s failed", name)
                 if trio.current_time() - began > FORGIVEN_AFTER:
@@ -78,6 +81,6 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _text(error: BaseException) -> str:
-    if isinstance(error, DiskFull):
+    if isinstance(error, DiskError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 import trio
 
 from cache.clock import Clock
+from cache.disk import as_disk_error
 from cache.drafts import Draft
-from cache.errors import CacheError, DiskFull, NoEntry, NotAFile, Offline, Unavailable
+from cache.errors import CacheError, DiskError, NoEntry, NotAFile, Offline, Unavailable
 from cache.files import File, Files
 from cache.link import Reachability
 from cache.packs import PACKED_MAX
@@ -229,7 +230,7 @@ class Uploads:
                 self._files.drop_drafts(ino)
             try:
                 self._files.save_unsaved()
-            except DiskFull as error:
+            except DiskError as error:
                 _log.warning("a closed file is only in memory: %s", error)
             await trio.sleep(HOUSEKEEPING)
 
@@ -403,6 +404,7 @@ class Uploads:
 
     def _not_done(self, ino: int, error: Exception) -> None:
         """It stays a draft, and in the queue."""
+        error = as_disk_error(error) or error
         self._active.discard(ino)
         entry = self._entries.get(ino) or self._add(ino, 0.0)
         entry.failed, entry.asked = True, True
@@ -415,7 +417,7 @@ class Uploads:
         delay = entry.backoff.next(error.retry_after if isinstance(error, Transient) else None)
         self._schedule(ino, entry, self._clock.monotonic() + delay)
         if not isinstance(error, Transient | Offline):
-            with suppress(DiskFull):
+            with suppress(DiskError):
                 self._store.set_error(ino, _said(error))
         self._wake.set()
 

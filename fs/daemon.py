@@ -70,6 +70,7 @@ def check_unmounted(home: Home, *, repair: bool) -> dict[str, Any]:
 
 def _describe(error: BaseException) -> MountFailed | None:
     """What a person is told; None for what nobody expected."""
+    from cache.disk import as_disk_error
     from cache.errors import CacheError
     from cache.store.database import DatabaseUnusable
     from remote.api import NotAuthenticated, RemoteError
@@ -80,7 +81,8 @@ def _describe(error: BaseException) -> MountFailed | None:
         return MountFailed(str(error), "not logged in")
     if isinstance(error, HomeError | MountPointError | DatabaseUnusable | CacheError | RemoteError):
         return MountFailed(str(error))
-    return None
+    refused = as_disk_error(error)
+    return None if refused is None else MountFailed(str(refused))
 
 
 # --------------------------------------------------------------------------------------------------------- the process

@@ -16,6 +16,7 @@ import trio
 from pyfuse3 import FUSEError
 
 from cache import errors
+from cache.disk import as_disk_error
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ ERRNO: dict[type[Exception], int] = {
     errors.AnotherSpace: errno.EXDEV,  # applications then copy and delete
     errors.ReadOnly: errno.EROFS,
     errors.DiskFull: errno.ENOSPC,
+    errors.DiskFailed: errno.EIO,
+    errors.DiskError: errno.EIO,
     errors.FileTooLarge: errno.EFBIG,
     errors.Offline: errno.ENETDOWN,
     errors.TimedOut: errno.ETIMEDOUT,
@@ -73,7 +76,8 @@ def errno_of(error: Exception) -> int | None:
             return code
     if isinstance(error, OSError) and error.errno in _LOCAL_DISK:
         return error.errno
-    return None
+    refused = as_disk_error(error)
+    return None if refused is None else ERRNO[type(refused)]
 
 
 def guarded(handler: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cache.errors import DiskFull
+from cache.disk import as_disk_error
+from cache.errors import DiskFailed
 from cache.store import schema
 from remote.crashpoints import crash_point
 
@@ -37,8 +38,6 @@ _WAL_KEPT = 2**20
 """To so much the WAL's file is cut when it begins anew."""
 _BUSY_SECONDS = 20.0
 """How long a transaction waits for the rare checkpoint that stops the writer."""
-_SQLITE_FULL = 13
-_SQLITE_IOERR_SHMSIZE = 4874
 
 
 class DatabaseUnusable(Exception):
@@ -94,8 +93,7 @@ class Transaction:
             try:
                 self._sql.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as refused:
-                if is_disk_full(refused):
-                    raise DiskFull("the disk that holds the replica is full") from refused
+                _raise_disk_error(refused)
                 raise
         self._depth += 1
 
@@ -108,16 +106,15 @@ class Transaction:
                 self._sql.execute("COMMIT")
             except sqlite3.Error as refused:
                 self._roll_back()
-                if is_disk_full(refused):
-                    raise DiskFull("the disk that holds the replica is full") from refused
+                _raise_disk_error(refused)
                 raise
             self._undo.clear()
             while self._afterwards:
                 self._afterwards.pop(0)()
             return
         self._roll_back()
-        if isinstance(error, sqlite3.Error) and is_disk_full(error):
-            raise DiskFull("the disk that holds the replica is full") from error
+        if isinstance(error, sqlite3.Error):
+            _raise_disk_error(error)
 
     def _roll_back(self) -> None:
         if self._sql.in_transaction:  # SQLite itself rolls back after some errors
@@ -127,9 +124,11 @@ class Transaction:
             self._undo.pop()()
 
 
-def is_disk_full(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(code, int) and (code & 0xFF == _SQLITE_FULL or code == _SQLITE_IOERR_SHMSIZE)
+def _raise_disk_error(error: sqlite3.Error) -> None:
+    """If it is one."""
+    refused = as_disk_error(error, "replica")
+    if refused is not None:
+        raise refused from error
 
 
 class Database:
@@ -141,12 +140,15 @@ class Database:
         self.was_checked = was_checked
         """The whole file was read when it was opened; otherwise it is time for `check_integrity`."""
         self._transaction = Transaction(sql)
+        self._sync_failed = False
 
     @classmethod
     def open(cls, path: Path) -> Database:
         """Open the replica at `path`, or make an empty one if there is no file. Raises `DatabaseUnusable`."""
         if not path.exists():
             _create(path)
+        elif not path.is_file():
+            raise DamagedDatabase(path, "it is not a file")
         elif path.stat().st_size == 0:
             raise DamagedDatabase(path, "it is empty")
         sql = sqlite3.connect(path, isolation_level=None, cached_statements=_CACHED_STATEMENTS, timeout=_BUSY_SECONDS)
@@ -159,8 +161,7 @@ class Database:
             _upgrade(path, sql)
         except sqlite3.DatabaseError as error:
             sql.close()
-            if is_disk_full(error):
-                raise DiskFull("the disk that holds the replica is full") from error
+            _raise_disk_error(error)
             if isinstance(error, sqlite3.OperationalError) and "lock" in str(error):
                 raise DatabaseUnusable(f"the replica {path} is in use by another process") from error
             raise DamagedDatabase(path, str(error)) from error
@@ -174,7 +175,13 @@ class Database:
         return self._transaction
 
     def make_durable(self) -> None:
-        """Every transaction committed so far survives power loss after this. For a worker thread: it waits for the disk."""
+        """Every transaction committed so far survives power loss after this. For a worker thread: it waits for the disk.
+
+        `OSError`. The kernel tells of bytes that it could not write once, and takes them for written then: so after a failure
+        the next call moves all of the WAL, which writes everything anew.
+        """
+        if self._sync_failed:
+            self._move_all()
         try:
             descriptor = os.open(f"{self.path}-wal", os.O_RDONLY)
         except FileNotFoundError:
@@ -182,8 +189,25 @@ class Database:
         crash_point("durable.syncing")
         try:
             os.fsync(descriptor)
+        except OSError:
+            self._sync_failed = True
+            raise
         finally:
             os.close(descriptor)
+
+    def _move_all(self) -> None:
+        sql = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS)
+        try:
+            sql.execute("PRAGMA synchronous=NORMAL")
+            busy, *_ = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise DiskFailed("the disk that holds the replica failed, and it is in use")
+            self._sync_failed = False
+        except sqlite3.OperationalError as error:
+            _raise_disk_error(error)
+            raise
+        finally:
+            sql.close()
 
     def checkpoint(self) -> None:
         """Move the WAL's content into the database file. For a worker thread.
@@ -243,8 +267,7 @@ def _create(path: Path) -> None:
         sql.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         sql.executescript(f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;")
     except sqlite3.OperationalError as error:
-        if is_disk_full(error):
-            raise DiskFull("the disk that holds the replica is full") from error
+        _raise_disk_error(error)
         raise
     finally:
         sql.close()

@@ -162,6 +162,23 @@ async def test_a_full_disk_means_not_cached(tmp_path: Path, monkeypatch: pytest.
     lent = chunks.hot(id_)  # who waits for it reads it from memory
     assert lent is not None
     assert lent.read(10, 10) == plain[10:20]
+    assert await chunks.set_pinned(id_, len(plain)), "there is room by now, and the bytes are here"
+    assert await chunks.pinned_ids() == [id_]
+
+
+@pytest.mark.parametrize("name", ["chunks", "chunks/cache.db"])
+async def test_what_is_of_another_kind_is_made_anew(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "cache" / name
+    place.parent.mkdir(parents=True)
+    if name == "chunks":
+        place.write_bytes(b"a file where a folder has to be")
+    else:
+        place.mkdir()
+    chunks = await reopened(tmp_path)
+    id_, plain = chunk(1)
+    assert await chunks.put(id_, plain)
+    assert await chunks.open(id_, len(plain)) is not None
+    chunks.close()
 
 
 async def test_a_part_of_the_disk_is_left_free(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -66,6 +67,31 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
     database.set_meta("before", 3)
     assert database.meta("before") == 3
     database.close()
+
+
+def test_a_sync_that_failed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says it once: from then on it takes for written what is not, so that all of it is written anew."""
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    database = Database.open(tmp_path / "replica.db")
+    database.set_meta("kept", 1)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            database.make_durable()
+    assert database.wal_state()[0] > 0
+    database.make_durable()
+    assert database.wal_state()[0] == 0
+    assert database.meta("kept") == 1
+    database.close()
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "replica.db").mkdir()
+    with pytest.raises(DamagedDatabase, match="not a file"):
+        Database.open(tmp_path / "replica.db")
 
 
 def test_commits_are_seen_by_another_connection_while_a_checkpoint_runs(tmp_path: Path) -> None:

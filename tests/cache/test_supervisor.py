@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from cache.errors import DiskFull
-from cache.supervisor import FIRST_PAUSE, PAUSE_ON_FULL_DISK, Supervisor
+from cache.supervisor import FIRST_PAUSE, PAUSE_ON_DISK, Supervisor
 
 
 async def test_a_part_that_fails_is_started_again(
@@ -69,5 +69,5 @@ async def test_on_a_full_disk_the_pauses_stay_short(
         nursery.start_soon(supervisor.keep, "uploads", has_no_room)
         await trio.sleep(FIRST_PAUSE / 2)
         assert [failure.error for failure in supervisor.failures()] == ["the disk is full"]
-    assert max(after - before for before, after in pairwise(began)) <= 1.5 * PAUSE_ON_FULL_DISK
+    assert max(after - before for before, after in pairwise(began)) <= 1.5 * PAUSE_ON_DISK
     assert not any(record.exc_info for record in caplog.records)

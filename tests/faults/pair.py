@@ -47,6 +47,7 @@ def said_by(device: Device) -> str:
     """Everything that the status says is wrong."""
     drive = drive_status(device)
     queued = [file["error"] for file in drive["queue"]["first"]]
+    queued += [part["error"] for part in drive["failures"]]
     return " ".join(
         str(text)
         for text in (drive["last_error"], drive["stopped_because"], drive["fetch_error"], *drive["trying_again"], *queued)

@@ -24,6 +24,8 @@ def test_every_error_of_the_cache_layer_is_in_the_table() -> None:
         (errors.TimedOut("x"), errno.ETIMEDOUT),
         (errors.CorruptData("x"), errno.EIO),
         (errors.DiskFull("x"), errno.ENOSPC),
+        (errors.DiskFailed("x"), errno.EIO),
+        (OSError(errno.EIO, "x"), errno.EIO),
         (OSError(errno.ENOSPC, "x"), errno.ENOSPC),
         (OSError(errno.EACCES, "x"), None),
         (ZeroDivisionError(), None),
