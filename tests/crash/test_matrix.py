@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from remote.crashpoints import CLIENT_POINTS, POINTS
+from tests.crash.conftest import TIMEOUT, parameters
 from tests.crash.matrix import Bench, Case
 from tests.crash.table import points_in
 
-pytestmark = pytest.mark.timeout(1200)
-"""Each case starts and ends half a dozen processes, which takes minutes where many others want the processor."""
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 ALWAYS = (
     "draft.written",
@@ -30,19 +28,6 @@ def test_the_table_is_of_these_points() -> None:
     assert points_in() == POINTS, "run scripts/crash-matrix"
 
 
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
-
-
-@pytest.mark.parametrize("point", ALWAYS)
+@pytest.mark.parametrize("point", parameters(CLIENT_POINTS, ALWAYS))
 def test_a_device_dies_at_a_point_and_nothing_is_lost(bench: Bench, point: str) -> None:
-    bench.run(Case(point))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("point", sorted(CLIENT_POINTS.keys() - {*ALWAYS}))
-def test_a_device_dies_at_any_other_point(bench: Bench, point: str) -> None:
     bench.run(Case(point))

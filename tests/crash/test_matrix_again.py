@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
+from tests.crash.conftest import TIMEOUT
 from tests.crash.matrix import LATER, TWICE, Bench, Case
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
+pytestmark = [pytest.mark.long, pytest.mark.timeout(TIMEOUT)]
 
 
 @pytest.mark.parametrize("case", LATER, ids=str)
