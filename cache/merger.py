@@ -103,6 +103,8 @@ class Merger:
             except Contradiction as error:
                 self._connection.stop(str(error))
                 return
+            if replacing is not None and replacing.reconnecting:
+                crash_point("reconnect.forgotten")
         self._rows.drop_known(space.number)
         vanishing = [ino for ino in self._store.files_to_vanish(space.number) if not self._rows.service.names(ino)]
         breaker = self.breaker(space.number)

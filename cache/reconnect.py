@@ -14,6 +14,7 @@ from cache.clock import Randomness
 from cache.connection import Connection, Stop
 from cache.merger import Merger
 from cache.store.sync import SyncStore
+from remote.crashpoints import crash_point
 from remote.protocol import INODE_ID_BYTES as REPLICA_ID_BYTES
 
 
@@ -64,6 +65,8 @@ class Reconnect:
                 for space in self._store.spaces():
                     self._merger.breaker(space.number).reset()
                 self._store.doubt_service()
+            crash_point("reconnect.deciding")
+        crash_point("reconnect.decided")
         self._connection.go_on()
         self._wake()
         return found

@@ -161,6 +161,7 @@ class Uploads:
                 self._store.forget_objects(file.base.space, lost)
                 self._store.incomplete(ino)
                 file.objects_missing()
+                crash_point("upload.doubted")
             finally:
                 self._files.unhold(file)
             self.due(ino)

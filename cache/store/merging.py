@@ -80,6 +80,7 @@ class MergeStore:
             if replacing.reconnecting:
                 self._lost.forget(space, replacing.shared)
                 self._execute("UPDATE space SET listing = 0 WHERE number = ?", (space,))
+                crash_point("reconnect.forgetting")
                 return
             if self._execute(_LOST, (space, replacing.collected)).fetchone() is not None:
                 raise Contradiction(f"{WENT_BACK} (a listing lacks what was not removed)")

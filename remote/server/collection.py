@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from remote.crashpoints import crash_point
 from remote.server.database import collection as rows
 from remote.server.database.engine import Database
 
@@ -30,6 +31,8 @@ def collect(database: Database, clock: Callable[[], int], *, keep_ns: int = KEEP
         with database.write() as connection:
             rows.note_revision(connection, space, clock())
             horizon = rows.revision_before(connection, space, clock() - keep_ns)
+            crash_point("service.collect.noting")
+        crash_point("service.collect.noted")
         count += _forget(database, space, horizon)
     return count
 
@@ -42,6 +45,8 @@ def _forget(database: Database, space: bytes, horizon: int) -> int:
         if tombstones:
             with database.write() as connection:
                 rows.forget_tombstones(connection, space, tombstones)
+                crash_point("service.collect.forgetting")
+            crash_point("service.collect.forgotten")
         count += len(tombstones)
         if len(tombstones) < STEP:
             return count

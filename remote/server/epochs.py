@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from os import urandom
 from pathlib import Path
 
+from remote.crashpoints import crash_point
 from remote.server.database import epochs as rows
 from remote.server.database.engine import Database
 from remote.server.database.epochs import Began
@@ -45,6 +46,8 @@ def begin_epoch(data: Path, *, clock: Callable[[], int] = time.time_ns, random: 
             with database.write() as connection:
                 rows.begin(connection, epoch, clock())
                 rows.doubt_uploads(connection)
+                crash_point("service.epoch.beginning")
+            crash_point("service.epoch.begun")
             return epoch
         finally:
             database.close()

@@ -106,6 +106,7 @@ class Uploads:
         if session is None and absent:
             session = self._random(16)
             rows.add_session(connection, space, session, caller.account, owner, now)
+            crash_point("service.plan.session-begun")
         elif session is not None:
             rows.use_session(connection, space, session, now)
         if session is None:

@@ -195,6 +195,25 @@ class Squashing(OnAlpha):
         self.lab.set_room(2**40)
 
 
+class Overdue(OnAlpha):
+    """A content was uploaded, and its upload session is over before a commit speaks of it, so that it does not count any more."""
+
+    def prepare(self) -> None:
+        Work(self.lab.beta, self.case).begin()
+        self.lab.beta.sync()
+        first = self.lab.bomb("upload.completed")
+        self.alpha.mount(first)
+        work = Work(self.alpha, self.case, self.ledger)
+        with suppress(Died):
+            work.wait(work.folder.exists, "the folder")
+            work.write("large", 3000 * KIB)
+        wait_until(lambda: not self.alpha.is_alive, "the end of the upload", PATIENCE)
+        self.alpha.wait_dead()
+        self.lab.end_uploads()
+
+    def work(self, work: Work) -> None: ...
+
+
 class Many(Writing):
     """So many small files that the WAL has to be moved."""
 

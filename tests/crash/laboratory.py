@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -150,6 +150,8 @@ class Laboratory:
         self.email = f"{uuid.uuid4()}@example.org"
         self.alpha = Station(Device(self.service, self.email, folder, "alpha"))
         self.beta = Station(Device(self.service, self.email, folder, "beta"))
+        self.at_the_end = ExitStack()
+        """What cases began beside the laboratory's own."""
         self._cases = 0
         self._bombs = 0
 
@@ -160,6 +162,7 @@ class Laboratory:
         self.beta.mount()
 
     def finish(self) -> None:
+        self.at_the_end.close()
         self.alpha.finish()
         self.beta.finish()
         if self.service.process is not None:
@@ -207,22 +210,13 @@ class Laboratory:
         with closing(sqlite3.connect(self.folder / "service" / "aloft.db", timeout=PATIENCE)) as sql, sql:
             sql.execute("UPDATE accounts SET quota_bytes = ? WHERE email = ?", (quota, self.email))
 
+    def end_uploads(self) -> None:
+        """As if a day had passed since the last upload."""
+        with closing(sqlite3.connect(self.folder / "service" / "aloft.db", timeout=PATIENCE)) as sql, sql:
+            sql.execute("UPDATE upload_sessions SET last_used_ns = 0")
+
     def check_service(self) -> None:
-        """What the service's tables and object files say of each other, read from outside."""
-        data = self.folder / "service"
-        with closing(sqlite3.connect(f"file:{data / 'aloft.db'}?mode=ro", uri=True)) as sql:
-            damage = sql.execute("PRAGMA integrity_check").fetchone()[0]
-            if damage != "ok":
-                raise Broken(f"the service's database: {damage}")
-            spaces = [row[0] for row in sql.execute("SELECT id FROM spaces")]
-        for space in spaces:
-            with closing(Served(data, space)) as served:
-                problems = [f"{rule}: {case}" for rule, case in served.problems()] + served.tree.faults()
-                for row in served.tree.rows.values():
-                    if row.manifest_id is not None:
-                        served.read(row.manifest_id)
-            if problems:
-                raise Broken(f"the service contradicts itself: {problems}")
+        check_data(self.folder / "service")
 
     @contextmanager
     def serving(self, bomb: Bomb) -> Iterator[None]:
@@ -269,6 +263,23 @@ class Laboratory:
         if bomb is None:
             raise Broken(f"the service does not start any more:\n{self.service.log()[-3000:]}")
         return False
+
+
+def check_data(data: Path) -> None:
+    """What a service's tables and object files say of each other, read from outside."""
+    with closing(sqlite3.connect(f"file:{data / 'aloft.db'}?mode=ro", uri=True)) as sql:
+        damage = sql.execute("PRAGMA integrity_check").fetchone()[0]
+        if damage != "ok":
+            raise Broken(f"the service's database: {damage}")
+        spaces = [row[0] for row in sql.execute("SELECT id FROM spaces")]
+    for space in spaces:
+        with closing(Served(data, space)) as served:
+            problems = [f"{rule}: {case}" for rule, case in served.problems()] + served.tree.faults()
+            for row in served.tree.rows.values():
+                if row.manifest_id is not None:
+                    served.read(row.manifest_id)
+        if problems:
+            raise Broken(f"the service contradicts itself: {problems}")
 
 
 @contextmanager

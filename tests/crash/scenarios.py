@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from remote.crashpoints import CLIENT_POINTS
+from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Reconnecting
 from tests.crash.command_scenarios import AnotherAccount, LoggingIn, LoggingOut, Refreshing, Registering
-from tests.crash.device_scenarios import Anew, Conflict, Many, Reading, Restart, Squashing, Writing
+from tests.crash.device_scenarios import Anew, Conflict, Many, Overdue, Reading, Restart, Squashing, Writing
 from tests.crash.scenario import Scenario
-from tests.crash.service_scenarios import Serving, ServingCommands, Starting
+from tests.crash.service_scenarios import Serving, ServingAgain, ServingCommands, Starting
 
 _BY_POINT: dict[str, type[Scenario]] = {
     "upload.squashed": Squashing,
     "upload.squash-saved": Squashing,
+    "upload.doubted": Overdue,
     "checkpoint.moving": Many,
     "checkpoint.moved": Many,
     "account.registered": Registering,
@@ -18,6 +20,7 @@ _BY_POINT: dict[str, type[Scenario]] = {
     "credentials.written": LoggingIn,
     "credentials.replaced": LoggingIn,
     "listing.shown": Anew,
+    "service.plan.session-begun": ServingAgain,
 }
 _BY_AREA: dict[str, type[Scenario]] = {
     "page": Reading,
@@ -29,6 +32,7 @@ _BY_AREA: dict[str, type[Scenario]] = {
     "pin": Reading,
     "replica": Anew,
     "recovery": Restart,
+    "reconnect": Reconnecting,
     "installation": Registering,
     "login": LoggingIn,
     "token": Refreshing,
@@ -38,6 +42,8 @@ _BY_AREA: dict[str, type[Scenario]] = {
     "service.tokens": ServingCommands,
     "service.device": ServingCommands,
     "service.start": Starting,
+    "service.collect": Collecting,
+    "service.epoch": BeginningAnEpoch,
 }
 
 

@@ -43,6 +43,14 @@ class Serving(Scenario):
         return "every call returned; all is on the service and the second device"
 
 
+class ServingAgain(Serving):
+    """The account's last upload session is over."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.lab.end_uploads()
+
+
 class ServingCommands(Command):
     """The service dies while a new account registers, logs in, uses its tokens, and removes a device."""
 

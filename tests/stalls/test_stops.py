@@ -153,10 +153,9 @@ def test_a_stop_without_the_kernel_keeps_what_was_closed_or_fsynced(
 def full_disk(folder: Path) -> Iterator[None]:
     """A small disk for the home, of which nothing is left within."""
     filler = folder / "filler"
-    with filler.open("wb") as file, suppress(OSError):
+    with filler.open("wb", buffering=0) as file, suppress(OSError):  # what were buffered would fail again when it is closed
         while True:
             file.write(b"f" * 65536)
-            file.flush()
     yield
     filler.unlink()
 

@@ -1,0 +1,176 @@
+"""What is done to a whole service, which therefore is one of the case's own: it is restored, or its tombstones are collected."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+from tests.crash.laboratory import PATIENCE, Bomb, Station, check_data
+from tests.crash.ledger import Broken, Content, Ledger, look_at
+from tests.crash.scenario import Scenario
+from tests.crash.workloads import KIB, Work
+from tests.support.mounts import Device, Service
+from tests.support.service import REPOSITORY
+from tests.support.waiting import wait_until
+
+
+class Apart(Scenario):
+    """A service with two devices, of which `first` writes. Whoever runs the service works beside it (`operate`)."""
+
+    def prepare(self) -> None:
+        folder = self.lab.folder / f"apart {self.case}"
+        folder.mkdir()
+        self.service = Service(folder)
+        self.data = folder / "service"
+        self.first, self.second = (
+            Station(Device(self.service, "somebody@example.org", folder, name)) for name in ("first", "second")
+        )
+        for part in (self.service.kill, self.first.finish, self.second.finish):
+            self.lab.at_the_end.callback(part)
+        self.service.start()
+        self.first.device.register()
+        self.second.device.login()
+        self.ledger = Ledger()
+        self.first.mount()
+        self.work = Work(self.first, self.case, self.ledger)
+        self.work.begin()
+
+    def operate(self, what: str, bomb: Bomb | None = None) -> int:
+        command = [sys.executable, "-m", "tests.crash.operator", what, str(self.data)]
+        environment = os.environ | ({} if bomb is None else bomb.environment())
+        return subprocess.run(command, cwd=REPOSITORY, env=environment, timeout=PATIENCE, check=False).returncode
+
+    def must_operate(self, what: str) -> None:
+        if (code := self.operate(what)) != 0:
+            raise Broken(f"{what} ended with {code} afterwards")
+
+    def dies_operating(self, what: str, bomb: Bomb) -> None:
+        if (code := self.operate(what, bomb)) != -9:
+            raise Broken(f"{what} ended with {code}, and did not pass {bomb.point}")
+
+    def end(self) -> None:
+        """Everything is in order on both devices and on the service; then it is closed."""
+        for station in (self.first, self.second):
+            station.check()
+            station.umount()
+        self.service.stop()
+        check_data(self.data)
+
+    @staticmethod
+    def shows(station: Station, case: str) -> dict[str, Content] | None:
+        try:
+            return look_at(station.point / case)
+        except FileNotFoundError:  # it changes while we look, or has not come
+            return None
+
+
+class Collecting(Apart):
+    """Tombstones are forgotten while a device is away that has not heard of them."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        for name in ("kept", "removed", "moved"):
+            self.work.write(name, 20 * KIB)
+        self.work.sync()
+        self.second.mount()
+        self._wait_equal()
+        self.second.umount()
+        self.work.remove("removed")
+        self.work.rename("moved", "there")
+        self.work.sync()
+
+    def _wait_equal(self) -> None:
+        wanted = look_at(self.first.point / self.case)
+        wait_until(lambda: self.shows(self.second, self.case) == wanted, "the same files on both devices", PATIENCE)
+
+    def run(self, bomb: Bomb) -> None:
+        self.dies_operating("collect", bomb)
+
+    def check(self) -> str:
+        self.must_operate("collect")
+        with closing(sqlite3.connect(self.data / "aloft.db", timeout=PATIENCE)) as sql:
+            (left,) = sql.execute("SELECT count(*) FROM entries WHERE inode IS NULL").fetchone()
+        if left:
+            raise Broken(f"{left} tombstones are still there")
+        self.second.mount()
+        self._wait_equal()
+        self.work.write("since", 1000)
+        self.work.sync()
+        self._wait_equal()
+        self.ledger.check(look_at(self.first.point / self.case))
+        self.end()
+        return "collected at the next run; a device that was away lists anew, and has the same files"
+
+
+class Restored(Apart):
+    """The service was put back to a copy, after a device had sent more and removed a file. A person says that it is to go on."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.work.write("kept", 20 * KIB)
+        self.work.write("edited", 300 * KIB)
+        self.work.write("removed", 1000)
+        self.work.sync()
+        copy = self._stopped_copy()
+        self.service.start()
+        self.work.overwrite("edited", 50 * KIB, 5000)
+        self.work.write("new", 400 * KIB)
+        self.work.write("small", 1000)
+        returns = self.ledger.state["removed"]
+        self.work.remove("removed")
+        self.work.sync()
+        self.first.umount()
+        self.service.stop()
+        shutil.rmtree(self.data)
+        copy.rename(self.data)
+        self.wanted = {**self.ledger.state, "removed": returns}
+
+    def _stopped_copy(self) -> Path:
+        self.service.stop()
+        copy = self.data.with_name("copy")
+        shutil.copytree(self.data, copy)
+        return copy
+
+    def is_stopped(self) -> bool:
+        return str(self.first.ask("status")["drive"]["connection"]) == "stopped"
+
+    def goes_on(self) -> bool:
+        """As a person would: `aloft reconnect` whenever the drive says that it is stopped, until all is well."""
+        if self.is_stopped():
+            self.first.ask("reconnect", go_on=True)
+        self.first.ask("sync", timeout=PATIENCE)
+        return self.shows(self.first, self.case) == self.shows(self.second, self.case) == self.wanted
+
+    def check(self) -> str:
+        self.first.mount()
+        self.second.mount()
+        wait_until(self.goes_on, "all files on the service and on both devices", PATIENCE)
+        self.end()
+        return "what the service had lost is on it again, once; nothing was deleted"
+
+
+class Reconnecting(Restored):
+    def run(self, bomb: Bomb) -> None:
+        self.must_operate("restore")
+        self.service.start()
+        self.first.mount(bomb)
+        wait_until(self.is_stopped, "the end of the exchange", PATIENCE)
+        with suppress(OSError):
+            self.first.ask("reconnect", go_on=True)
+        wait_until(lambda: not self.first.is_alive, f"the passing of {bomb.point}", PATIENCE)
+        self.first.wait_dead()
+
+
+class BeginningAnEpoch(Restored):
+    def run(self, bomb: Bomb) -> None:
+        self.dies_operating("restore", bomb)
+
+    def check(self) -> str:
+        self.must_operate("restore")
+        self.service.start()
+        return super().check()
