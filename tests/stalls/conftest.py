@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -63,7 +62,7 @@ def programs(devices: Devices) -> Iterator[Programs]:
 
     def start(device: Device) -> Program:
         pid = int((device.home / "run" / "mount.lock").read_text().split("\n")[0])
-        made.append(Program(lambda: stacks(pid, device.log)))
+        made.append(Program(lambda: stacks(pid, device.log), device.prefix))
         return made[-1]
 
     yield start
@@ -85,7 +84,7 @@ def write_readable(device: Device, program: Program, count: int) -> list[Path]:
     """Files that the device knows and does not have: on the service, out of its cache, and out of the kernel's."""
     paths = [device.point / f"away {number:03}" for number in range(count)]
     for path in paths:
-        path.write_bytes(os.urandom(READABLE))
+        program.call("save_noise", path, READABLE)
     device.aloft("sync")
     program.call("forget_pages", [str(path) for path in paths])
     device.aloft("evict", *map(str, paths))

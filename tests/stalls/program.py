@@ -59,6 +59,16 @@ def save(path: str, size: int, sync: bool = False) -> None:
     os.close(descriptor)
 
 
+def save_noise(path: str, size: int) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644), "wb") as file:
+        file.write(os.urandom(size))
+
+
+def text_of(path: str) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY)) as file:
+        return file.read()
+
+
 def read(path: str, size: int) -> int:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,10 @@ class Refused(Exception):
 class Program:
     """Calls of `program`'s functions, each in bounded time."""
 
-    def __init__(self, describe: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, describe: Callable[[], str] = lambda: "", prefix: Sequence[str] = ()) -> None:
         self.describe = describe
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", program.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
+        command = [*prefix, sys.executable, "-I", "-S", program.__file__]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
     def call(self, name: str, *arguments: Any, seconds: float = PATIENCE) -> Any:
         self.begin(name, *arguments)
@@ -84,6 +83,10 @@ class Connection:
     def waiting(self) -> int:
         """Requests that are not answered yet."""
         return int((self._folder / "waiting").read_text())
+
+    def max_background(self) -> int:
+        """Requests without somebody who waits for each (read-ahead, write-back) that may be outstanding."""
+        return int((self._folder / "max_background").read_text())
 
     def abort(self) -> None:
         with suppress(FileNotFoundError):

@@ -71,13 +71,15 @@ class Service:
 
 @dataclass
 class Device:
-    """One home. Its commands run as a person would run them. `environment`: what they have besides the test's own."""
+    """One home. Its commands run as a person would run them. `environment`: what they have besides the test's own; `prefix`:
+    words before them."""
 
     service: Service
     email: str
     folder: Path
     name: str
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: Sequence[str] = ()
     point: Path = field(init=False)
     home: Path = field(init=False)
 
@@ -87,7 +89,7 @@ class Device:
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"ALOFT_HOME": str(self.home), "ALOFT_PASSWORD": PASSWORD} | self.environment
-        command = [str(ALOFT), *arguments]
+        command = [*self.prefix, str(ALOFT), *arguments]
         return subprocess.run(
             command,
             env=environment | options.pop("env", {}),
@@ -119,7 +121,7 @@ class Device:
 
     def mount(self, *options: str) -> Path:
         self.aloft("mount", str(self.point), "--upload-delay", "0", *options)
-        assert self.point.is_mount(), "aloft mount returned, but nothing is mounted"
+        assert self.is_mounted(), "aloft mount returned, but nothing is mounted"
         return self.point
 
     def umount(self, *options: str) -> str:
@@ -150,7 +152,7 @@ class Device:
     def finish(self) -> list[str]:
         """Unmount whatever is left; what was wrong."""
         wrong = []
-        while self._is_mount():
+        while self.is_mounted():
             subprocess.run(["fusermount3", "-uz", str(self.point)], check=True, capture_output=True)
         lock = self.home / "run" / "mount.lock"
         if lock.exists():
@@ -164,7 +166,8 @@ class Device:
         done = self.run("fsck", "--json")
         return [] if done.returncode == 0 else [f"fsck of {self.name}:\n{done.stdout}{done.stderr}"]
 
-    def _is_mount(self) -> bool:
+    def is_mounted(self) -> bool:
+        """By the table of mounts: another user's cannot be looked into, and one that hangs should not be."""
         return any(line.split(" ")[4] == str(self.point) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
     def _wait_for_the_process(self, lock: Path) -> None:
