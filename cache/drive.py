@@ -168,7 +168,7 @@ class Drive:
         self._pins = Pins(contents, tree, files, chunks, manifests, self._downloads, connection, self._uploads)
         self._exchange = Exchange(
             *(database, tree, contents, service, connection, files, self._uploads, clock, self._randomness),
-            *(self._copy_names, self._tell, self._want_sweep),
+            *(self._copy_names, self._tell, self._merged),
         )
         self._exchange.merger.before_merge = files.save_open
         self._uploads.on_complete = self._exchange.push.wake
@@ -298,8 +298,9 @@ class Drive:
     def _changed(self, space: int) -> None:
         self._exchange.push.wake()
 
-    def _want_sweep(self) -> None:
+    def _merged(self) -> None:
         self.replica.sweep_wanted = True
+        self._pins.wake()
 
     def _is_held(self, ino: int) -> bool:
         return self.files.get(ino) is not None or self.is_held_by_kernel(ino)

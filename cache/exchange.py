@@ -27,8 +27,8 @@ from remote.protocol import INODE_ID_BYTES as REPLICA_ID_BYTES
 
 
 class Exchange:
-    """`told` hears of every change of the tree, after its transaction. `swept` is called after each merge: rows may have
-    become superfluous (`Replica.sweep`)."""
+    """`told` hears of every change of the tree, after its transaction. `merged` is called after each merge: rows may have
+    become superfluous (`Replica.sweep`), or contents lost (`cache.onlyhere`)."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Exchange:
         randomness: Randomness,
         copy_names: Callable[[], CopyNames],
         told: Callable[[list[Change]], None],
-        swept: Callable[[], None] = lambda: None,
+        merged: Callable[[], None] = lambda: None,
     ) -> None:
         random = randomness.float
         self.store = store = SyncStore(database, tree)
@@ -55,9 +55,9 @@ class Exchange:
         self.push = Push(service, tree, contents, store, builder, merger, connection, files, uploads, random)
         self.deletions = Deletions(store, tree, builder, merger, clock, copy_names, told, self.push.wake)
         self.reconnect = Reconnect(store, merger, connection, randomness, self.push.wake)
-        self._swept = swept
+        self._on_merged = merged
         merger.on_merged = self._merged
 
     def _merged(self) -> None:
         self.push.wake()
-        self._swept()
+        self._on_merged()

@@ -19,11 +19,12 @@ from cache.files import Files
 from cache.link import Reachability
 from cache.manifests import Manifests, WhichContent
 from cache.model import FileState
+from cache.onlyhere import OnlyHere
 from cache.store.content import ContentStore
 from cache.store.tree import TreeStore
 from cache.uploads import Uploads
 from remote.crashpoints import crash_point
-from remote.manifest import Encoding, Manifest
+from remote.manifest import Manifest
 
 AT_ONCE = 16
 """Chunks asked for together; how many are fetched at a time is the link's business."""
@@ -65,6 +66,7 @@ class Pins:
         self._downloads = downloads
         self._reachability = reachability
         self._uploads = uploads
+        self._only_here = OnlyHere(store, manifests, chunks)
         self._wake = trio.Event()
         self._finished = trio.Event()
 
@@ -89,11 +91,12 @@ class Pins:
     async def evict(self, ino: int) -> int:
         """Free the cached chunks of a file, or of the files below a folder: of those that are wholly on the service and not
         pinned. How many chunks were freed."""
+        kept = await self._only_here.objects()
         object_ids: set[bytes] = set()
         for file in self._store.files_beneath(ino):
             if not self._store.has_drafts(file) and not self._store.is_pinned(file):
                 object_ids |= self._objects(self._manifest_here(file)).keys()
-        return await self._chunks.evict(list(object_ids))
+        return await self._chunks.evict([id_ for id_ in object_ids if id_ not in kept])
 
     async def state_of(self, ino: int) -> FileState:
         """What `aloft status PATH` says of a file."""
@@ -102,6 +105,8 @@ class Pins:
             return FileState.ERROR
         if drafts:
             return FileState.UPLOADING if self._uploads.is_uploading(ino) else FileState.DRAFT
+        if self._only_here.is_one(ino):
+            return FileState.DRAFT
         if self._store.is_pinned(ino):
             return FileState.PINNED
         row = self._store.content(ino)
@@ -126,8 +131,12 @@ class Pins:
             finished = self._finished
             again_after = LOOK_AGAIN
             try:
+                only_here = await self._only_here.objects()
+                if only_here:
+                    again_after = RETRY  # nobody says when the service has them again
+                    await self._only_here.keep(only_here)
                 await self._fetch_all()
-                await self._let_go()
+                await self._let_go(only_here)
             except* CacheError as errors:
                 said = _first_said(errors)
                 self.progress = PinProgress(self.progress.files, self.progress.files_done, said)
@@ -186,12 +195,12 @@ class Pins:
         if not self._reachability.online:
             await self._reachability.wait_online()
 
-    async def _let_go(self) -> None:
-        """Chunks that nothing pinned needs any more."""
+    async def _let_go(self, only_here: dict[bytes, int]) -> None:
+        """Chunks that nothing pinned needs any more, and that the service has."""
         there = await self._chunks.pinned_ids()
         if not there:
             return
-        needed: dict[bytes, int] = {}
+        needed = dict(only_here)
         for ino in self._store.pinned_files():
             needed |= self._objects(self._manifest_here(ino))
         for object_id in there:
@@ -212,9 +221,7 @@ class Pins:
 
     @staticmethod
     def _objects(manifest: Manifest | None) -> dict[bytes, int]:
-        if manifest is None:
-            return {}
-        return {ref.object_id: ref.plain_length for ref in manifest.chunks if ref.encoding is not Encoding.ZEROS}
+        return {} if manifest is None else manifest.plain_lengths()
 
 
 def _first_said(errors: BaseExceptionGroup[CacheError]) -> str:

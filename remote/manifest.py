@@ -112,6 +112,10 @@ class Manifest:
     def object_ids(self) -> frozenset[bytes]:
         return frozenset(c.object_id for c in self.chunks if c.encoding is not Encoding.ZEROS)
 
+    def plain_lengths(self) -> dict[bytes, int]:
+        """Of the objects, by their ids."""
+        return {c.object_id: c.plain_length for c in self.chunks if c.encoding is not Encoding.ZEROS}
+
 
 def manifest_id(encoded: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()

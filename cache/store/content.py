@@ -354,6 +354,29 @@ class ContentStore:
             for object_id in object_ids:
                 self._execute("DELETE FROM known_chunk WHERE space = ? AND object_id = ?", (space, object_id))
 
+    # ------------------------------------------------------------------------------------------- what the service lost
+
+    def losses(self) -> int:
+        """How often the service was found to have lost something that may not be on it again. 0: there is nothing of the kind."""
+        count: int = self.database.meta(LOSSES, 0)
+        return count
+
+    def losses_are_mended(self, losses: int) -> None:
+        """All is on the service again, unless it lost more since `losses` was asked for."""
+        if self.losses() == losses:
+            self.database.set_meta(LOSSES, None)
+
+    def only_here(self, after: int, limit: int) -> tuple[list[bytes], int | None]:
+        """Manifests of contents beneath all drafts that base does not say the service has. Looks at `limit` inodes above
+        `after`, and returns where to go on (None: at the end)."""
+        rows = self._execute(_ONLY_HERE, {"after": after, "limit": limit}).fetchall()
+        end = None if len(rows) < limit else rows[-1][0]
+        return [manifest_id for _, manifest_id, only_here in rows if only_here], end
+
+    def is_only_here(self, ino: int) -> bool:
+        row = self._execute(_ONLY_HERE, {"after": ino - 1, "limit": 1}).fetchone()
+        return row is not None and row[0] == ino and bool(row[2])
+
     # ------------------------------------------------------------------------------------------------------------ pins
 
     def pin(self, ino: int) -> None:
@@ -391,6 +414,14 @@ class ContentStore:
 _FILE = (
     "SELECT i.kind, i.size, i.manifest_id, CASE WHEN i.manifest_id IS NULL THEN 0 ELSE i.manifest_size END, i.sha256, "
     "d.id, d.space, s.id FROM inode i JOIN identity d ON d.ino = i.ino JOIN space s ON s.number = d.space WHERE i.ino = ?"
+)
+LOSSES = "contents lost"
+"""A single value, see `losses`."""
+_ONLY_HERE = (
+    "SELECT b.ino, i.manifest_id, coalesce(i.kind = 'file' AND i.nlink > 0 AND i.manifest_id IS NOT NULL "
+    "AND (b.known = 0 OR b.manifest_id IS NOT i.manifest_id), 0) "
+    "FROM (SELECT ino, known, manifest_id FROM inode_base WHERE ino > :after ORDER BY ino LIMIT :limit) b "
+    "LEFT JOIN inode i ON i.ino = b.ino ORDER BY b.ino"
 )
 _MANY = 2000
 _MUCH_UNDER_WAY = (

@@ -15,7 +15,7 @@ from cache.guards import WENT_BACK, Contradiction, check_service_tree
 from cache.merge import Contacts, Fate, FreeName, Key, Merged, State, find_contacts, merge
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged
 from cache.store.bulk import BulkRows, EntryMoved, InodeRenewed
-from cache.store.content import ContentStore
+from cache.store.content import LOSSES, ContentStore
 from cache.store.database import Database
 from cache.store.lost import LostRows
 from cache.store.sides import BaseSide, LocalSide, ServiceSide, StagedInode, encode_opaque
@@ -79,6 +79,7 @@ class MergeStore:
         with self.database.transaction():
             if replacing.reconnecting:
                 self._lost.forget(space, replacing.shared)
+                self.database.set_meta(LOSSES, self.database.meta(LOSSES, 0) + 1)
                 self._execute("UPDATE space SET listing = 0 WHERE number = ?", (space,))
                 crash_point("reconnect.forgetting")
                 return
