@@ -61,11 +61,10 @@ class Commit:
     """There was no time to look at all changes, and those not looked at may be worth it."""
     size: int = 0
 
-    def body(self, number: int, made: Made) -> bytes:
-        request = CommitRequest.model_construct(
+    def request(self, number: int, made: Made) -> CommitRequest:
+        return CommitRequest.model_construct(
             number=number, replica=made.replica, epoch=made.epoch, known=made.known, groups=self.groups
         )
-        return request.model_dump_json(exclude_unset=True).encode()
 
 
 @dataclass(slots=True)
@@ -243,6 +242,11 @@ class _Rows:
         commit.contents.append((ino, content))
         commit.size += len(manifest) * 4 // 3
         return ContentChange.model_construct(manifest=manifest, sha256=content.sha256, base=base)
+
+
+def encoded(request: CommitRequest) -> bytes:
+    """As it is sent, and kept until it is answered."""
+    return request.model_dump_json(exclude_unset=True).encode()
 
 
 def attributes_of(row: InodeRow | BaseRow) -> Attributes:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from cache.commits import Commit, CommitBuilder, Held, Made, base_after
+from cache.commits import Commit, CommitBuilder, Held, Made, base_after, encoded
 from cache.connection import Connection, Stop
 from cache.guards import WENT_BACK, Contradiction, check_revision
 from cache.merger import Merger, OpenFiles
@@ -157,7 +157,7 @@ class Push:
 
     async def _push(self, space: SpaceRow) -> bool:
         """One step for a space; false if there was nothing to do."""
-        outstanding = self._store.outstanding(space.number)
+        outstanding, request = self._store.outstanding(space.number), None
         if outstanding is None:
             if not space.listed or self._store.replacing(space.number) is not None:
                 return False  # base is not what the service has
@@ -169,24 +169,26 @@ class Push:
             if not commit.groups:
                 fetched = await self._fetch_manifests(space, commit)
                 return fetched or commit.unfinished or bool(commit.settled)
-            outstanding = self._keep(space, commit)
+            outstanding, request = self._keep(space, commit)
         await trio.to_thread.run_sync(self._store.database.make_durable)
         crash_point("commit.sending")
-        await self._send(space, outstanding)
+        await self._send(space, outstanding, request)
         return True
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
-    def _keep(self, space: SpaceRow, commit: Commit) -> Outstanding:
+    def _keep(self, space: SpaceRow, commit: Commit) -> tuple[Outstanding, CommitRequest]:
         number = space.commit_number + 1
         epoch = self._store.epoch()
         assert epoch is not None, "a space was listed, and the service did not say its epoch"
-        body = commit.body(number, Made(self._store.replica(), epoch, space.known))
+        request = commit.request(number, Made(self._store.replica(), epoch, space.known))
+        body = encoded(request)
         self._store.store_commit(space.number, number, body, commit.contents)
         crash_point("commit.stored")
-        return Outstanding(number, body)
+        return Outstanding(number, body), request
 
-    async def _send(self, space: SpaceRow, outstanding: Outstanding) -> None:
+    async def _send(self, space: SpaceRow, outstanding: Outstanding, request: CommitRequest | None) -> None:
+        """`request`: what the body says, if that is known: to read a large one again would hold the loop."""
         try:
             answer = await self._service.commit(space.id, outstanding.body)
         except Rejected as error:
@@ -205,7 +207,7 @@ class Push:
         self._connection.went_well()
         if self._store.outstanding(space.number) != outstanding:
             return  # a person had the exchange begun anew meanwhile
-        request = CommitRequest.model_validate_json(outstanding.body)
+        request = request or CommitRequest.model_validate_json(outstanding.body)
         groups = request.groups
         self._check_answer(space, request, answer)
         progress = self._record(space, groups, answer)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import trio
 
-from cache.commits import CommitBuilder, Held
+from cache.commits import CommitBuilder, Held, Made, encoded
+from cache.model import AttributeUpdate
 from cache.store.schema import ROOT
+from remote.protocol import CommitRequest, ContentChange, Kind
 from tests.support.exchange_device import ExchangeDevice
 from tests.support.wire_service import WireService
 
@@ -40,6 +42,27 @@ async def test_no_content_stands_twice_in_a_commit(tmp_path: Path) -> None:
     assert len(some.contents) == FILES // 2
     all_of_them = builder.build(store.space(1), Held(), groups_max=2 * FILES)
     assert Counter(ino for ino, _ in all_of_them.contents) == Counter(files)
+    device.close()
+
+
+async def test_what_is_known_of_a_commit_is_what_its_body_says(tmp_path: Path) -> None:
+    """So that a large one need not be read again when it is answered."""
+    device = ExchangeDevice(tmp_path / "laptop", WireService().link("laptop"))
+    changed, removed = (device.create(name, "one") for name in ("changed", "removed"))
+    await run_until_quiet(device)
+    device.write_ino(changed, "another")
+    device.replica.set_attributes(changed, AttributeUpdate(mode=0o600))
+    device.replica.unlink(ROOT, "removed")
+    device.create("new", "content")
+    device.replica.create(ROOT, "link", Kind.SYMLINK, mode=0o777, uid=None, gid=None, target="changed")
+    store = device.exchange.store
+    commit = CommitBuilder(store, device.tree, device.contents, StoppedClock()).build(store.space(1), Held())
+    request = commit.request(7, Made(store.replica(), "epoch", 5))
+    read = CommitRequest.model_validate_json(encoded(request))
+    assert request == read
+    assert {type(change.content) for group in read.groups for change in group.inodes} == {ContentChange, type(None)}
+    assert any(group.last == [device.tree.id_of(removed)] for group in read.groups)
+    assert encoded(read) == encoded(request)
     device.close()
 
 
