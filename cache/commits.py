@@ -35,6 +35,9 @@ GROUPS_MAX = 1000
 BYTES_MAX = 4 * 2**20
 SECONDS_MAX = 0.02
 """Building happens on the loop: after so long the commit is as big as it gets."""
+LOOKS_MIN = 100
+"""Changes that are looked at however long it takes: on a busy machine the clock goes on while this process waits for its turn,
+and commits of a few changes each would make it busier still."""
 _SLICE = 250
 _START: Key = (0, "")
 
@@ -98,12 +101,14 @@ class CommitBuilder:
         held_removals = self._deletions_not_admitted(space.number)
         changes = LocalChanges(self._tree, self._contents, space.root, held.names.keys(), held_removals)
         commit = Commit()
-        deadline = self._clock.monotonic() + SECONDS_MAX
+        deadline, looks = self._clock.monotonic() + SECONDS_MAX, 0
         rows = _Rows(self._tree, self._contents, changes)
 
         def is_full() -> bool:
+            nonlocal looks
+            looks += 1
             full = len(commit.groups) >= groups_max or commit.size >= BYTES_MAX
-            if not full and self._clock.monotonic() > deadline:
+            if not full and looks > LOOKS_MIN and self._clock.monotonic() > deadline:
                 commit.unfinished = full = True
             return full
 
@@ -111,7 +116,7 @@ class CommitBuilder:
             rows.add_plan(commit, plan)
             if is_full():
                 break
-        deadline = self._clock.monotonic() + SECONDS_MAX  # inodes get their turn however many names wait
+        deadline, looks = self._clock.monotonic() + SECONDS_MAX, 0  # inodes get their turn however many names wait
         for ino in self._inodes(space.number, is_full):
             if ino not in held.inodes and keeps_name(changes, ino):
                 rows.add_change(commit, ino)
