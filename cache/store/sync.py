@@ -15,6 +15,19 @@ from cache.store.tree import TreeStore, encode_xattrs
 from remote.crashpoints import crash_point
 from remote.protocol import EntryState, FolderPage, InodeState, SpaceChanges
 
+_IDS_AT_ONCE = 500
+_STAGE_INODE = (
+    "INSERT INTO staged_inode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE SET "
+    "space = excluded.space, rev = excluded.rev, kind = excluded.kind, mode = excluded.mode, uid = excluded.uid, "
+    "gid = excluded.gid, mtime_ns = excluded.mtime_ns, xattrs = excluded.xattrs, target = excluded.target, "
+    "device_number = excluded.device_number, manifest_id = excluded.manifest_id, "
+    "manifest_size = excluded.manifest_size, sha256 = excluded.sha256, content_rev = excluded.content_rev "
+    "WHERE excluded.rev >= rev"
+)
+_STAGE_ENTRY = (
+    "INSERT INTO staged_entry VALUES (?, ?, ?, ?, ?) ON CONFLICT (parent, name) DO UPDATE SET "
+    "ino = excluded.ino, rev = excluded.rev, space = excluded.space WHERE excluded.rev >= rev"
+)
 _SPACE = "number, id, root, snapshot, acknowledged, caught_up, listing, listed, total_entries, commit_number"
 
 
@@ -163,8 +176,7 @@ class SyncStore:
         Returns what the page named. Raises `ForeignInode`.
         """
         with self.database.transaction():
-            inodes = [self._stage_inode(space, row) for row in page.inodes]
-            keys = [self._stage_entry(space, row) for row in page.entries]
+            keys, inodes = self._stage(space, page.inodes, page.entries)
             replacing = self.replacing(space) if page.full else None
             if replacing is not None:
                 self.set_replacing(space, replace(replacing, collected=page.collected))
@@ -187,51 +199,42 @@ class SyncStore:
                 "AND ino IS NOT NULL",
                 (folder, after, page.next, page.revision),
             )
-            for inode in page.inodes:
-                self._stage_inode(space, inode)
-            for entry in page.entries:
-                self._stage_entry(space, entry)
+            self._stage(space, page.inodes, page.entries)
             newest = max(self.newest_folder_page(space), page.revision)
             self.database.set_meta(f"folder pages {space}", newest)
 
-    def _stage_inode(self, space: int, row: InodeState) -> int:
-        ino = self._adopt(space, row.id)
-        attributes, content = row.attributes, row.content
-        xattrs = encode_xattrs({name: value for name, value in attributes.xattrs.items() if value is not None})
-        self._execute(
-            "INSERT INTO staged_inode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE SET "
-            "space = excluded.space, rev = excluded.rev, kind = excluded.kind, mode = excluded.mode, uid = excluded.uid, "
-            "gid = excluded.gid, mtime_ns = excluded.mtime_ns, xattrs = excluded.xattrs, target = excluded.target, "
-            "device_number = excluded.device_number, manifest_id = excluded.manifest_id, "
-            "manifest_size = excluded.manifest_size, sha256 = excluded.sha256, content_rev = excluded.content_rev "
-            "WHERE excluded.rev >= rev",
-            (
-                *(ino, space, row.rev, row.kind.value, attributes.mode, attributes.uid, attributes.gid, attributes.mtime_ns),
-                *(xattrs, row.target, row.device_number),
-                *((None, 0, None) if content is None else (content.manifest_id, content.size, content.sha256)),
-                row.content_rev,
-            ),
+    def _stage(self, space: int, inodes: Sequence[InodeState], entries: Sequence[EntryState]) -> tuple[list[Key], list[int]]:
+        """In few statements: a page of a thousand rows holds the loop for as long as this takes."""
+        ids = [row.id for row in inodes]
+        for row in entries:
+            ids += (row.parent,) if row.inode is None else (row.parent, row.inode)
+        inos = self._adopt(space, ids)
+        self._executemany(_STAGE_INODE, [_inode_values(space, inos[row.id], row) for row in inodes])
+        keys = [(inos[row.parent], row.name) for row in entries]
+        self._executemany(
+            _STAGE_ENTRY,
+            [
+                (*key, None if row.inode is None else inos[row.inode], row.rev, space)
+                for key, row in zip(keys, entries, strict=True)
+            ],
         )
-        return ino
+        return keys, [inos[row.id] for row in inodes]
 
-    def _stage_entry(self, space: int, row: EntryState) -> Key:
-        key = (self._adopt(space, row.parent), row.name)
-        ino = None if row.inode is None else self._adopt(space, row.inode)
-        self._execute(
-            "INSERT INTO staged_entry VALUES (?, ?, ?, ?, ?) ON CONFLICT (parent, name) DO UPDATE SET "
-            "ino = excluded.ino, rev = excluded.rev, space = excluded.space WHERE excluded.rev >= rev",
-            (*key, ino, row.rev, space),
-        )
-        return key
-
-    def _adopt(self, space: int, id_: bytes) -> int:
-        known = self._execute("SELECT ino, space FROM identity WHERE id = ?", (id_,)).fetchone()
-        if known is None:
-            return self._tree.adopt(space, id_)
-        if known[1] != space:
-            raise ForeignInode(f"inode {id_.hex()} is in two spaces")
-        ino: int = known[0]
-        return ino
+    def _adopt(self, space: int, ids: Iterable[bytes]) -> dict[bytes, int]:
+        """The inos of these ids, made if they are new here. Raises `ForeignInode`."""
+        unique = list(dict.fromkeys(ids))
+        found: dict[bytes, int] = {}
+        for at in range(0, len(unique), _IDS_AT_ONCE):
+            some = unique[at : at + _IDS_AT_ONCE]
+            query = f"SELECT id, ino, space FROM identity WHERE id IN ({', '.join('?' * len(some))})"
+            for id_, ino, of in self._execute(query, some):
+                if of != space:
+                    raise ForeignInode(f"inode {id_.hex()} is in two spaces")
+                found[id_] = ino
+        for id_ in unique:
+            if id_ not in found:
+                found[id_] = self._tree.adopt(space, id_)
+        return found
 
     def has_staged(self, space: int) -> bool:
         return any(
@@ -345,6 +348,17 @@ class SyncStore:
             (space,),
         ).fetchone()[0]
         return count
+
+
+def _inode_values(space: int, ino: int, row: InodeState) -> tuple[object, ...]:
+    attributes, content = row.attributes, row.content
+    xattrs = encode_xattrs({name: value for name, value in attributes.xattrs.items() if value is not None})
+    return (
+        *(ino, space, row.rev, row.kind.value, attributes.mode, attributes.uid, attributes.gid, attributes.mtime_ns),
+        *(xattrs, row.target, row.device_number),
+        *((None, 0, None) if content is None else (content.manifest_id, content.size, content.sha256)),
+        row.content_rev,
+    )
 
 
 def _space_row(row: Sequence[int | bytes]) -> SpaceRow:
