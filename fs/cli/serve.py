@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fs.cli.output import ExitCode, JsonOption, emit, fail
+from fs.cli.output import ExitCode, JsonOption, emit, fail, print_json, say
+
+if TYPE_CHECKING:
+    from remote.server.config import ServerConfig
 
 
 class Registration(StrEnum):
@@ -45,6 +49,10 @@ def serve(
     registration: Annotated[
         Registration | None, typer.Option("--registration", help="Who may create accounts (default: open).")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Try out configuration, database, object store, clock and TLS, say what to mend, and end."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run the service: accounts, metadata and objects in one folder. Stops at Ctrl-C or SIGTERM."""
@@ -75,8 +83,12 @@ def serve(
         if file is not None and not file.is_file():
             fail(f"there is no file {file}", ExitCode.USAGE)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "botocore", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
+    if check:
+        check_settings(settings, json)
+        return
     folder = settings.data.absolute()
 
     def say_where(url: str) -> None:
@@ -89,3 +101,22 @@ def serve(
         fail(str(error))
     except CannotListen as error:
         fail(f"cannot listen on {settings.host}, port {settings.port}: {error}; choose another --host or --port")
+
+
+def check_settings(settings: ServerConfig, json: bool) -> None:
+    """Print what `--check` finds, as it finds it. Exit code 1 if the service cannot be relied upon."""
+    from remote.server.examine import examine
+    from remote.server.findings import State
+
+    findings = []
+    for finding in examine(settings):
+        findings.append(finding)
+        if not json:
+            say(f"{finding.state:8}{finding.subject}: {finding.says}")
+            if finding.mend is not None:
+                say(f"{'':8}to mend: {finding.mend}")
+    failures = sum(finding.state is State.FAILED for finding in findings)
+    if json:
+        print_json({"ok": not failures, "findings": [asdict(finding) for finding in findings]})
+    if failures:
+        raise typer.Exit(ExitCode.FAILED)
