@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
@@ -75,7 +74,7 @@ def create_app(
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(RequestValidationError, _on_invalid_query)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(SQLAlchemyError, _on_database_error)
     app.add_exception_handler(Exception, _on_failure)
     app.add_middleware(Patience, seconds=config.patience_seconds)
     app.add_middleware(AccessLog)
@@ -192,9 +191,10 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
 
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
-    """A full disk or a lock that is held for too long pass; anything else is a fault of ours."""
-    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.OperationalError):
-        log.error("the database failed: %s", error.orig)
+    """A full disk, or a database that is away, passes; anything else is a fault of ours."""
+    service: Service = request.app.state.service
+    if isinstance(error, SQLAlchemyError) and service.database.is_away(error):
+        log.error("the database failed: %s", error.orig if isinstance(error, DBAPIError) else error)
         return problem_response(
             Refused(ProblemType.UNAVAILABLE, "The database does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS)
         )

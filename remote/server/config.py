@@ -85,6 +85,14 @@ class ServerConfig:
     s3: S3Config | None = None
     """Where objects are kept; None: in the data folder."""
 
+    @property
+    def database_name(self) -> str:
+        """For messages: which database it is, without the password."""
+        if self.database is None:
+            return str(self.data)
+        parts = urlsplit(self.database)
+        return f"the database {parts.path.lstrip('/')} on {parts.hostname or 'this machine'}"
+
     def __post_init__(self) -> None:
         """`ValueError`, in words for the person who chose."""
         if (self.tls_cert is None) != (self.tls_key is None):

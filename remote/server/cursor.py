@@ -93,5 +93,7 @@ def _decode(raw: bytes) -> Cursor:
         offset += length
         if max(start, rev) > _REVISION_MAX:
             raise BadCursor("a revision that cannot be")
+        if b"\0" in key[16:]:
+            raise BadCursor("a name that cannot be")
         positions[space] = Position(rev, Table(table), (key[:16], key[16:].decode()), bool(full), start, total)
     return Cursor(epoch, positions)

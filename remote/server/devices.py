@@ -69,7 +69,8 @@ class Devices:
         now = self._clock()
         with self._database.write() as connection:
             token = rows.find_token(connection, _hash(refresh_token))
-            device = None if token is None else rows.find(connection, token.account, token.device)
+            device = None if token is None else rows.find(connection, token.account, token.device, lock=True)
+            token = rows.find_token(connection, _hash(refresh_token))  # whoever held the lock may have changed it
             if token is None or device is None:
                 raise unauthenticated("This refresh token is not known.")
             if device.removed_ns is not None:
@@ -163,7 +164,7 @@ class Devices:
     def _note(self, claims: Claims) -> None:
         """Write down that the device was seen, and that the refresh token of `claims` has arrived (unless it was overtaken)."""
         with self._database.write() as connection:
-            device = rows.find(connection, claims.account, claims.device)
+            device = rows.find(connection, claims.account, claims.device, lock=True)
             _check(device, claims)
             token = rows.find_serial(connection, claims.device, claims.serial)
             if device is not None and token is not None and not token.retired and token.serial > device.confirmed:

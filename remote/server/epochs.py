@@ -13,44 +13,56 @@ from os import urandom
 from pathlib import Path
 
 from remote.crashpoints import crash_point
+from remote.server.config import ServerConfig
 from remote.server.database import epochs as rows
 from remote.server.database.engine import Database
 from remote.server.database.epochs import Began
+from remote.server.database.opening import open_database, sqlite_file
 from remote.server.folder import DataFolder, DataFolderError
 
 
 def current_epoch(database: Database, clock: Callable[[], int], random: Callable[[int], bytes]) -> str:
     """The present epoch of a database; the first one begins if it was made just now."""
-    with database.write() as connection:
-        known = rows.current(connection)
-        if known is not None:
-            return known
-        first = random(16).hex()
-        rows.begin(connection, first, clock())
-        return first
+    with database.alone() as connection:
+        if not rows.has_begun(connection):
+            rows.begin(connection, random(16).hex(), clock())
+        return rows.current(connection)
 
 
-def begin_epoch(data: Path, *, clock: Callable[[], int] = time.time_ns, random: Callable[[int], bytes] = urandom) -> str:
-    """Begin a new epoch on a data folder that was restored from a copy, before the service is started on it.
+def begin_epoch(
+    data: Path,
+    *,
+    database: str | None = None,
+    clock: Callable[[], int] = time.time_ns,
+    random: Callable[[int], bytes] = urandom,
+) -> str:
+    """Begin a new epoch on a data folder, or a `database`, that was restored from a copy, before a service is started on it.
 
-    `DataFolderError` if there is none, or a service runs on it. Returns the new epoch. One transaction.
+    `DataFolderError` if there is none, or a service runs on the folder. Returns the new epoch. One transaction.
     """
-    if not (data / "aloft.db").exists():
+    config = ServerConfig(data, database=database)
+    if database is not None:
+        return _begin_epoch(config, clock, random)
+    if not sqlite_file(data).exists():
         raise DataFolderError(f"there is no service in {data}")
-    with DataFolder(data) as folder:
-        database = Database(folder.database)
-        try:
-            database.migrate()
-            current_epoch(database, clock, random)
-            epoch = random(16).hex()
-            with database.write() as connection:
-                rows.begin(connection, epoch, clock())
-                rows.doubt_uploads(connection)
-                crash_point("service.epoch.beginning")
-            crash_point("service.epoch.begun")
-            return epoch
-        finally:
-            database.close()
+    with DataFolder(data):
+        return _begin_epoch(config, clock, random)
+
+
+def _begin_epoch(config: ServerConfig, clock: Callable[[], int], random: Callable[[int], bytes]) -> str:
+    database = open_database(config)
+    try:
+        database.migrate()
+        current_epoch(database, clock, random)
+        epoch = random(16).hex()
+        with database.alone() as connection:
+            rows.begin(connection, epoch, clock())
+            rows.doubt_uploads(connection)
+            crash_point("service.epoch.beginning")
+        crash_point("service.epoch.begun")
+        return epoch
+    finally:
+        database.close()
 
 
 def shared_until(history: Sequence[Began], epoch: str) -> Mapping[bytes, int] | None:

@@ -54,9 +54,8 @@ class FeedPage:
 
 
 class Feed:
-    def __init__(self, database: Database, epoch: str) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._epoch = epoch
 
     def page(self, caller: Caller, text: str, limit: int, *, removed: bool = False) -> FeedPage:
         """`removed`: a listing from the beginning names what was removed, too, as far as that is remembered.
@@ -64,17 +63,18 @@ class Feed:
         `Refused` (reset) if what was removed after the cursor is not remembered any more.
         """
         cursor = _read_cursor(text)
-        mine = bytes.fromhex(self._epoch)
         positions: dict[bytes, Position] = {}
         changes: list[SpaceChanges] = []
         more = False
         history: list[Began] = []
         with self._database.read() as connection:
+            epoch = epochs.current(connection)
+            mine = bytes.fromhex(epoch)
             spaces = [membership.space for membership in account_rows.memberships(connection, caller.account)]
             if (cursor is None and removed) or (cursor is not None and cursor.epoch != mine):
                 history = epochs.history(connection, spaces)
             if cursor is not None and cursor.epoch != mine and not _is_shared(cursor, spaces, history):
-                return FeedPage(self._serialize(text, [], history, more=False), worth_sending=True, topics=())
+                return FeedPage(_serialize(epoch, text, [], history, more=False), worth_sending=True, topics=())
             known = {} if cursor is None else cursor.positions
             for space in spaces:
                 at = known.get(space)
@@ -94,7 +94,7 @@ class Feed:
         news = more or any(changed.inodes or changed.entries for changed in changes) or positions.keys() != known.keys()
         if cursor is not None and cursor.epoch != mine:
             news = True
-        answer = self._serialize(encode(Cursor(mine, positions)), changes, history, more=more)
+        answer = _serialize(epoch, encode(Cursor(mine, positions)), changes, history, more=more)
         return FeedPage(answer, news, topics=(*positions, caller.account, caller.device))
 
     def folder(self, caller: Caller, space: bytes, folder: bytes, after: str, limit: int) -> bytes:
@@ -106,11 +106,11 @@ class Feed:
             row = load_inodes(connection, space, [folder]).get(folder)
             if row is None or row.kind is not Kind.DIRECTORY:
                 raise not_found("There is no such folder.")
-            now = revision(connection, space)
+            epoch, now = epochs.current(connection), revision(connection, space)
             found = rows.folder_rows(connection, space, folder, after, limit + 1)
         sent = found[:limit]
         page = FolderPage.model_construct(
-            epoch=self._epoch,
+            epoch=epoch,
             revision=now,
             inodes=[_inode_state(row) for row in {row.id: row for row in sent}.values()],
             entries=[EntryState.model_construct(parent=folder, name=row.name, inode=row.id, rev=row.entry_rev) for row in sent],
@@ -118,11 +118,11 @@ class Feed:
         )
         return page.model_dump_json().encode()
 
-    def _serialize(self, cursor: str, spaces: Sequence[SpaceChanges], history: Sequence[Began], *, more: bool) -> bytes:
-        page = ChangesPage.model_construct(
-            epoch=self._epoch, cursor=cursor, has_more=more, spaces=list(spaces), history=[_epoch_start(each) for each in history]
-        )
-        return page.model_dump_json().encode()
+
+def _serialize(epoch: str, cursor: str, spaces: Sequence[SpaceChanges], history: Sequence[Began], *, more: bool) -> bytes:
+    starts = [_epoch_start(each) for each in history]
+    page = ChangesPage.model_construct(epoch=epoch, cursor=cursor, has_more=more, spaces=list(spaces), history=starts)
+    return page.model_dump_json().encode()
 
 
 def _read_cursor(text: str) -> Cursor | None:

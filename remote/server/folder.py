@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from types import TracebackType
 from remote.crashpoints import crash_point
 
 KEY_BYTES = 32
+SHARE_SECONDS = 30.0
 
 
 class DataFolderError(Exception):
@@ -26,26 +28,51 @@ class Key:
     secret: bytes
 
 
-class DataFolder:
-    """An opened and locked data folder. `close` lets the next service have it."""
+def new_key(random: Callable[[int], bytes]) -> Key:
+    return Key(random(8).hex(), random(KEY_BYTES))
 
-    def __init__(self, path: Path) -> None:
+
+class DataFolder:
+    """An opened and locked data folder. `close` lets the next service have it.
+
+    One that is `shared` is used by all processes of a service on one machine; `alone` says whether this is the only one, which
+    stays so until it calls `share`.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path
+        self._shared = shared
         try:
             make_folder(path)
             path.chmod(0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DataFolderError(f"cannot use the data folder {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self.alone = self._try_lock(fcntl.LOCK_EX)
+        if not self.alone and not (shared and self._wait_for_share()):
             os.close(self._lock)
-            raise DataFolderError(f"another service is running on {path}; stop it first, or choose another --data") from None
+            raise DataFolderError(f"another service is running on {path}; stop it first, or choose another --data")
 
-    @property
-    def database(self) -> Path:
-        return self.path / "aloft.db"
+    def share(self) -> None:
+        """Let the other processes in, if it is shared."""
+        if self._shared:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def _wait_for_share(self) -> bool:
+        """Whether the others let this one in: they do as soon as they have started."""
+        until = time.monotonic() + SHARE_SECONDS
+        while not self._try_lock(fcntl.LOCK_SH):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _try_lock(self, kind: int) -> bool:
+        try:
+            fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     @property
     def objects(self) -> Path:
@@ -55,8 +82,8 @@ class DataFolder:
         """The key called `name`; made (readable by nobody else, and durable) if there is none."""
         file = self.path / f"{name}.key"
         if not file.exists():
-            fresh = {"kid": random(8).hex(), "secret": random(KEY_BYTES).hex()}
-            write_private(file, json.dumps(fresh).encode())
+            fresh = new_key(random)
+            write_private(file, json.dumps({"kid": fresh.kid, "secret": fresh.secret.hex()}).encode())
         try:
             known = json.loads(file.read_bytes())
             key = Key(str(known["kid"]), bytes.fromhex(known["secret"]))

@@ -29,6 +29,7 @@ from remote.protocol import (
 from remote.server.access import member_of
 from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
 from remote.server.contents import Contents, prepare
+from remote.server.database import epochs
 from remote.server.database import tree as rows
 from remote.server.database.contents import Version
 from remote.server.database.engine import Database
@@ -52,10 +53,9 @@ class Committed:
 
 
 class Namespace:
-    def __init__(self, database: Database, uploads: Uploads, epoch: str, clock: Callable[[], int]) -> None:
+    def __init__(self, database: Database, uploads: Uploads, clock: Callable[[], int]) -> None:
         self._database = database
         self._uploads = uploads
-        self._epoch = epoch
         self._clock = clock
 
     def commit(self, caller: Caller, space: bytes, body: bytes) -> Committed:
@@ -67,7 +67,7 @@ class Namespace:
             recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
-            self._check_history(request, rows.revision(connection, space))
+            _check_history(request, epochs.current(connection), rows.revision(connection, space))
             groups = [prepare(group) for group in request.groups]
             objects = {id_ for group in groups for content in group.contents.values() for id_ in content.objects}
             uploads = self._uploads.find(connection, caller.account, owner, objects)
@@ -79,17 +79,18 @@ class Namespace:
             recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
-            self._check_history(request, revision)
+            epoch = epochs.current(connection)
+            _check_history(request, epoch, revision)
             now = self._clock()
-            uploads = self._uploads.find(connection, caller.account, owner, objects)
             budget = load_budget(connection, owner, now)
+            uploads = self._uploads.find(connection, caller.account, owner, objects)
             contents = Contents(connection, space, owner, caller.account, groups, uploads, proven, budget)
             application = Application(Tree(connection, space), contents, caller.device, revision, now)
             outcomes = application.run(groups)
             contents.flush(now)
             crash_point("service.commit.applied")
             answer = CommitAnswer(
-                epoch=self._epoch, number=request.number, revision=application.revision, outcomes=outcomes
+                epoch=epoch, number=request.number, revision=application.revision, outcomes=outcomes
             ).model_dump_json().encode()  # fmt: skip
             self._record(connection, caller, space, request, RecordedCommit(request.number, body_hash, answer))
             if application.revision != revision:
@@ -108,15 +109,6 @@ class Namespace:
             return Committed(last.answer, changed=False)
         what = "is recorded already" if request.number < last.number else "was another one"
         raise Refused(ProblemType.STALE_COMMIT, f"This device's commit {last.number} {what}.", field="number")
-
-    def _check_history(self, request: CommitRequest, revision: int) -> None:
-        """Whether the commit was made for what this service has: else it belongs to a future that a restore took away."""
-        if request.epoch != self._epoch:
-            raise Refused(ProblemType.OTHER_EPOCH, "The service was restored since this commit was made.", field="epoch")
-        if request.known > revision:
-            raise Refused(
-                ProblemType.BEHIND, f"The space is at revision {revision}, and the device knows {request.known}.", field="known"
-            )
 
     def _record(
         self, connection: Connection, caller: Caller, space: bytes, request: CommitRequest, commit: RecordedCommit
@@ -275,6 +267,16 @@ class Application:
             if row is not None:
                 inodes.append(InodeRevisions.model_construct(rev=row.rev, content_rev=row.content_rev))
         return GroupOutcome.model_construct(result="ok", entries=entries, inodes=inodes, conflict=None, objects=[], detail="")
+
+
+def _check_history(request: CommitRequest, epoch: str, revision: int) -> None:
+    """Whether the commit was made for what this service has: else it belongs to a future that a restore took away."""
+    if request.epoch != epoch:
+        raise Refused(ProblemType.OTHER_EPOCH, "The service was restored since this commit was made.", field="epoch")
+    if request.known > revision:
+        raise Refused(
+            ProblemType.BEHIND, f"The space is at revision {revision}, and the device knows {request.known}.", field="known"
+        )
 
 
 def _has_room_for_xattrs(row: InodeRow, change: InodeChange) -> bool:

@@ -7,26 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import urandom
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from remote.crashpoints import crash_point
 from remote.server.accounts import Accounts
 from remote.server.config import ServerConfig
 from remote.server.database.engine import Database, NewerSchema
+from remote.server.database.opening import open_database, open_wake, sqlite_file
 from remote.server.devices import Devices
 from remote.server.downloads import Downloads
 from remote.server.epochs import current_epoch
 from remote.server.feed import Feed
 from remote.server.folder import DataFolder, DataFolderError
+from remote.server.keys import service_key
 from remote.server.namespace import Namespace
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.store import ObjectStore
 from remote.server.ratelimit import RateLimiter
-from remote.server.threads import Runner, Threads
+from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tokens import AccessTokens
 from remote.server.uploads import Uploads
-from remote.server.wake import LocalWake, Wake
+from remote.server.wake import Wake
 
 DATABASE_THREADS = 16
 STORE_THREADS = 16
@@ -41,6 +43,7 @@ class Service:
     folder: DataFolder
     database: Database
     epoch: str
+    """When it was opened."""
     accounts: Accounts
     devices: Devices
     namespace: Namespace
@@ -69,13 +72,14 @@ class Service:
 
 
 def create_invitation(config: ServerConfig) -> str:
-    """A new invitation code for the service on `config.data`, which may be running. `DataFolderError`."""
-    file = config.data / "aloft.db"
-    if not file.exists():
+    """A new invitation code for the service of `config`, which may be running. `DataFolderError`."""
+    if config.database is None and not sqlite_file(config.data).exists():
         raise DataFolderError(f"there is no service in {config.data} yet: start it once")
-    database = Database(file)
+    database = open_database(config)
     try:
-        return Accounts(config, database, time.time_ns, urandom).invite()
+        return database.repeat(Accounts(config, database, time.time_ns, urandom).invite)
+    except SQLAlchemyError as error:
+        raise _in_words(config, database, error) from error
     finally:
         database.close()
 
@@ -88,22 +92,25 @@ def open_service(
     in_thread: Runner | None = None,
     in_password_thread: Runner | None = None,
 ) -> Service:
-    """Open (and migrate) the data folder. `DataFolderError`. `clock` gives nanoseconds since 1970."""
-    folder = DataFolder(config.data)
+    """Open (and migrate) data folder and database. `DataFolderError`. `clock` gives nanoseconds since 1970."""
+    folder = DataFolder(config.data, shared=config.database is not None)
+    database = open_database(config)
     try:
-        database = Database(folder.database)
         database.migrate()
         epoch = current_epoch(database, clock, random)
         crash_point("service.start.epoch")
-        tokens = AccessTokens(folder.key("tokens", random), clock)
-        store, endpoint = _open_store(config, folder, clock, random)
+        tokens = AccessTokens(service_key(config, folder, database, "tokens", random), clock)
+        store, endpoint = _open_store(config, folder, database, clock, random)
+        folder.share()
     except BaseException as error:
+        database.close()
         folder.close()
         if isinstance(error, NewerSchema):
-            raise DataFolderError(f"{config.data}: {error}; upgrade this one first") from error
-        if isinstance(error, DBAPIError | OSError):
-            reason = error.orig if isinstance(error, DBAPIError) else error.strerror
-            raise DataFolderError(f"cannot use the data folder {config.data}: {reason} (is its disk full?)") from error
+            raise DataFolderError(f"{config.database_name}: {error}; upgrade this one first") from error
+        if isinstance(error, SQLAlchemyError):
+            raise _in_words(config, database, error) from error
+        if isinstance(error, OSError):
+            raise DataFolderError(f"cannot use the data folder {config.data}: {error.strerror} (is its disk full?)") from error
         raise
     crash_point("service.start.opened")
     uploads = Uploads(database, store, config.link_seconds, clock, random)
@@ -114,27 +121,38 @@ def open_service(
         epoch=epoch,
         accounts=Accounts(config, database, clock, random),
         devices=Devices(config, database, tokens, clock, random),
-        namespace=Namespace(database, uploads, epoch, clock),
-        feed=Feed(database, epoch),
+        namespace=Namespace(database, uploads, clock),
+        feed=Feed(database),
         uploads=uploads,
         downloads=Downloads(database, store, config.link_seconds),
         store=store,
         objects=endpoint,
-        wake=LocalWake(),
+        wake=open_wake(database),
         logins=RateLimiter(clock),
-        in_thread=in_thread or Threads(DATABASE_THREADS),
-        in_store_thread=in_thread or Threads(STORE_THREADS),
-        in_password_thread=in_password_thread or Threads(PASSWORD_THREADS),
+        in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
+        in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
+        in_password_thread=Repeating(in_password_thread or Threads(PASSWORD_THREADS), database),
         clock=clock,
     )
 
 
 def _open_store(
-    config: ServerConfig, folder: DataFolder, clock: Callable[[], int], random: Callable[[int], bytes]
+    config: ServerConfig, folder: DataFolder, database: Database, clock: Callable[[], int], random: Callable[[int], bytes]
 ) -> tuple[ObjectStore, ObjectEndpoint | None]:
     if config.s3 is None:
-        local = LocalStore(folder.objects, folder.key("objects", random), clock, random)
+        key = service_key(config, folder, database, "objects", random)
+        local = LocalStore(folder.objects, key, clock, random, clear=folder.alone)
         return local, ObjectEndpoint(local)
     from remote.server.objects.s3 import S3Store  # boto3 takes a third of a second, and memory: only where it is needed
 
     return S3Store(config.s3), None
+
+
+def _in_words(config: ServerConfig, database: Database, error: SQLAlchemyError) -> Exception:
+    """What to tell the person who starts the service, if the database cannot be used now; else the error itself."""
+    if not database.is_away(error):
+        return error
+    reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+    if config.database is None:
+        return DataFolderError(f"cannot use the data folder {config.data}: {reason} (is its disk full?)")
+    return DataFolderError(f"{config.database_name} cannot be used: {reason}")

@@ -11,6 +11,8 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 import anyio
 import anyio.to_thread
 
+from remote.server.database.engine import Database
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -27,3 +29,14 @@ class Threads:
 
     async def __call__(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+
+
+class Repeating:
+    """A runner of work on the database: what was undone through no fault of its own is done again (`Database.repeat`)."""
+
+    def __init__(self, runner: Runner, database: Database) -> None:
+        self._runner = runner
+        self._database = database
+
+    async def __call__(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
+        return await self._runner(self._database.repeat, work, *arguments)

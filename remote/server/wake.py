@@ -1,17 +1,20 @@
 """Waking those who wait for changes.
 
-`Wake` is the interface: topics are ids (a space, an account, a device), and a lost wake-up may only delay. `LocalWake` serves
-one process; several processes on one database put their own behind the same interface. All of it runs on the event loop.
+`Wake` is the interface: topics are ids (a space, an account, a device), and a lost wake-up may only delay: until the one who
+waits asks again, a minute at most. `LocalWake` serves one process, `SharedWake` one of several on a database. All of it runs
+on the event loop.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
 import anyio
+import anyio.from_thread
+from anyio.lowlevel import EventLoopToken, current_token
 
 
 class Waiter:
@@ -85,9 +88,61 @@ class LocalWake:
             for waiter in self._waiters.get(topic, ()):
                 waiter.wake()
 
+    def notify_all(self) -> None:
+        self.notify(*self._waiters)
+
     def close(self) -> None:
         self._closed = True
-        self.notify(*self._waiters)
+        self.notify_all()
 
     def waiting(self) -> int:
         return self._count
+
+
+class Others(Protocol):
+    """How other processes are told."""
+
+    def send(self, topics: Iterable[bytes]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+News = Callable[[Sequence[bytes] | None], None]
+"""To be called, in a thread, with topics that another process notified; None: any may have been."""
+
+
+class SharedWake(LocalWake):
+    """`Wake` within one process, and to and from the others."""
+
+    def __init__(self, open_others: Callable[[News], Others]) -> None:
+        super().__init__()
+        self._loop: EventLoopToken | None = None
+        self._others = open_others(self._on_news)
+
+    @contextmanager
+    def subscribe(self, topics: Iterable[bytes]) -> Iterator[Waiter]:
+        self._loop = current_token()
+        with super().subscribe(topics) as waiter:
+            yield waiter
+
+    def notify(self, *topics: bytes) -> None:
+        super().notify(*topics)
+        self._others.send(topics)
+
+    def notify_all(self) -> None:
+        super().notify(*self._waiters)  # the others have their own reasons
+
+    def close(self) -> None:
+        super().close()
+        self._others.close()
+
+    def _on_news(self, topics: Sequence[bytes] | None) -> None:
+        if self._loop is not None:  # else nobody has waited yet
+            with suppress(anyio.RunFinishedError):
+                anyio.from_thread.run_sync(self._hear, topics, token=self._loop)
+
+    def _hear(self, topics: Sequence[bytes] | None) -> None:
+        if topics is None:
+            self.notify_all()
+        else:
+            super().notify(*topics)

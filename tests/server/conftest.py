@@ -1,23 +1,54 @@
-"""A service of its own for every test."""
+"""A service of its own for every test, on each of the databases."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.postgresql import Cluster
 from tests.support.wire import Device, World
+
+ALWAYS_ON_BOTH = {"test_collection.py", "test_devices.py", "test_epochs.py", "test_parts.py"}
+"""The tests that run on PostgreSQL without `--long`, too; those of the other files ask it for little that these do not."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        on = item.callspec.params.get("database_of") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        if on == "postgresql" and item.path.parent == Path(__file__).parent and item.path.name not in ALWAYS_ON_BOTH:
+            item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str | None]]:
+    """The database (as in `ServerConfig`) that belongs to a data folder of this name."""
+    if request.param == "sqlite":
+        yield lambda data: None
+        return
+    postgresql: Cluster = request.getfixturevalue("postgresql")
+    known: dict[str, str] = {}
+
+    def find(data: str) -> str:
+        if data not in known:
+            known[data] = postgresql.new_database()
+        return known[data]
+
+    yield find
+    for url in known.values():
+        postgresql.drop_database(url)
 
 
 @pytest.fixture
-async def open_world(tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
+async def open_world(tmp_path: Path, database_of: Callable[[str], str | None]) -> AsyncIterator[Callable[..., World]]:
     """Opens services, with options of `ServerConfig`; by default all on one data folder, one after the other."""
     worlds: list[World] = []
 
     def open_(data: str = "data", **options: Any) -> World:
-        worlds.append(World.open(tmp_path / data, **options))
+        worlds.append(World.open(tmp_path / data, **{"database": database_of(data), **options}))
         return worlds[-1]
 
     yield open_

@@ -362,6 +362,7 @@ async def test_sparse_contents_need_no_object(ada: Device) -> None:
     assert inodes[file]["content"]["size"] == 2**40
 
 
+@pytest.mark.parametrize("database_of", ["sqlite"], indirect=True)
 async def test_a_full_disk_is_said_and_nothing_half_done_remains(ada: Device) -> None:
     """SQLite refuses to grow, as it does on a full disk; with room again the same commit goes through."""
     pages = "PRAGMA max_page_count = {}"

@@ -322,6 +322,7 @@ async def test_forged_tokens_are_refused(ada: Device) -> None:
         problem(await ada.http.get("/v1/account", headers={"Authorization": value}), 401, "unauthenticated")
 
 
+@pytest.mark.parametrize("database_of", ["sqlite"], indirect=True)
 async def test_nothing_secret_is_stored_in_the_clear(ada: Device) -> None:
     await ada.refresh()
     folder = ada.world.service.folder.path

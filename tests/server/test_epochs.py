@@ -1,9 +1,9 @@
-"""A service that was restored from a copy of its data folder: what it says to devices that saw what it lost."""
+"""A service that was restored from a copy of its data folder, or database: what it says to devices that saw what it lost."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,38 +12,59 @@ import pytest
 
 from remote.server.epochs import begin_epoch
 from remote.server.folder import DataFolderError
+from tests.support.postgresql import Cluster
 from tests.support.wire import Device, Json, World, create, mkdir, new_id, problem, write
 
 
 class Backup:
-    """A copy of the data folder, and a service that is opened on it again."""
+    """A copy of all that a service keeps, and a service that is opened on it again."""
 
-    def __init__(self, folder: Path, open_world: Callable[..., World]) -> None:
+    def __init__(self, folder: Path, database: str | None, cluster: Cluster | None, open_world: Callable[..., World]) -> None:
         self._folder = folder
+        self._database = database
+        self._cluster = cluster
         self._open = open_world
-        self._copies = 0
+        self._copies: dict[Path, str] = {}
 
     def take(self) -> Path:
         """As a backup tool would while the service stands still: no test has a request under way."""
-        self._copies += 1
-        return Path(shutil.copytree(self._folder / "data", self._folder / f"copy {self._copies}"))
+        copy = Path(shutil.copytree(self._folder / "data", self._folder / f"copy {new_id()}"))
+        if self._cluster is not None and self._database is not None:
+            self._copies[copy] = self._cluster.copy_database(self._database)
+        return copy
 
     async def restore(self, copy: Path, world: World, *devices: Device) -> World:
         """The service stops, loses everything since the copy, and starts again in a new epoch."""
         await world.close()
         shutil.rmtree(self._folder / "data")
         shutil.copytree(copy, self._folder / "data")
-        begin_epoch(self._folder / "data", clock=world.clock)
+        if self._cluster is not None and self._database is not None:
+            self._cluster.replace_database(self._database, self._copies[copy])
+        begin_epoch(self._folder / "data", database=self._database, clock=world.clock)
         restored = self._open()
         restored.clock.now_ns = world.clock.now_ns
         for device in devices:
             device.world = restored
         return restored
 
+    def drop(self) -> None:
+        for url in self._copies.values():
+            assert self._cluster is not None
+            self._cluster.drop_database(url)
+
 
 @pytest.fixture
-def backup(tmp_path: Path, open_world: Callable[..., World]) -> Backup:
-    return Backup(tmp_path, open_world)
+def backup(
+    tmp_path: Path,
+    database_of: Callable[[str], str | None],
+    open_world: Callable[..., World],
+    request: pytest.FixtureRequest,
+) -> Iterator[Backup]:
+    database = database_of("data")
+    cluster = None if database is None else request.getfixturevalue("postgresql")
+    backup = Backup(tmp_path, database, cluster, open_world)
+    yield backup
+    backup.drop()
 
 
 def starts(page: Json) -> list[tuple[str, dict[str, int]]]:
@@ -136,6 +157,7 @@ async def test_uploads_that_were_found_before_are_looked_for_again(world: World,
     assert len(await ada.plan(body)) == 1
 
 
+@pytest.mark.parametrize("database_of", ["sqlite"], indirect=True)
 async def test_an_epoch_begins_only_where_there_is_a_service_that_stands_still(tmp_path: Path, world: World) -> None:
     with pytest.raises(DataFolderError, match="no service"):
         begin_epoch(tmp_path / "nowhere")

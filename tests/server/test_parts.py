@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 from remote.server.config import ServerConfig
 from remote.server.database.engine import Database
+from remote.server.database.opening import open_database
 from remote.server.database.schema import metadata
 from remote.server.epochs import current_epoch
 from remote.server.folder import DataFolder, DataFolderError
@@ -61,17 +63,17 @@ def test_what_went_well_is_forgotten() -> None:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(tmp_path / "test.db")
+def database(tmp_path: Path, database_of: Callable[[str], str | None]) -> Iterator[Database]:
+    database = open_database(ServerConfig(tmp_path, database=database_of("data")))
     database.migrate()
-    return database
+    yield database
+    database.close()
 
 
 def test_migrations_make_the_schema_that_the_statements_expect(database: Database) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, metadata) == []
-    database.close()
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:
@@ -79,16 +81,15 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
     first = current_epoch(database, time.time_ns, os.urandom)
     database.migrate()
     assert current_epoch(database, time.time_ns, os.urandom) == first
-    database.close()
 
 
-def test_the_database_is_durable_and_checks_references(database: Database) -> None:
+@pytest.mark.parametrize("database_of", ["sqlite"], indirect=True)
+def test_sqlite_is_durable_and_checks_references(database: Database) -> None:
     with database.write() as connection:
         pragmas = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-    database.close()
 
 
 def test_an_error_undoes_the_transaction(database: Database) -> None:
@@ -101,7 +102,6 @@ def test_an_error_undoes_the_transaction(database: Database) -> None:
         write_and_fail()
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM epochs")).scalar() == 0
-    database.close()
 
 
 def test_a_reader_sees_one_state_while_others_write(database: Database) -> None:
@@ -111,11 +111,10 @@ def test_a_reader_sees_one_state_while_others_write(database: Database) -> None:
         with database.write() as writer:
             writer.execute(text("INSERT INTO epochs VALUES (1, 'x', 0)"))
         assert reader.execute(count).scalar() == 0
-    database.close()
 
 
-def test_a_database_from_the_future_is_left_alone(tmp_path: Path) -> None:
-    config = ServerConfig(tmp_path / "data", password_memory_kib=64)
+def test_a_database_from_the_future_is_left_alone(tmp_path: Path, database_of: Callable[[str], str | None]) -> None:
+    config = ServerConfig(tmp_path / "data", database=database_of("data"), password_memory_kib=64)
     service = open_service(config)
     with service.database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -232,7 +231,7 @@ def test_readers_and_writers_in_many_threads_do_not_get_in_each_others_way(datab
     def add() -> None:
         try:
             for _ in range(20):
-                with database.write() as connection:
+                with database.alone() as connection:
                     value = int(connection.execute(text("SELECT epoch FROM epochs")).scalar_one())
                     connection.execute(text("UPDATE epochs SET epoch = :next"), {"next": str(value + 1)})
         except BaseException as error:  # noqa: BLE001 — reported by the test

@@ -39,7 +39,7 @@ def by_email(connection: Connection, email_key: str) -> Row[tuple[object, ...]] 
 
 def by_id(connection: Connection, account: bytes, *, lock: bool = False) -> Row[tuple[object, ...]]:
     query = select(accounts).where(accounts.c.id == account)
-    return connection.execute(query.with_for_update() if lock else query).one()
+    return connection.execute(query.with_for_update(key_share=True) if lock else query).one()
 
 
 def add(connection: Connection, account: NewAccount) -> None:
@@ -89,7 +89,9 @@ def add_invitation(connection: Connection, code_hash: bytes, created_ns: int) ->
 
 def invitation_is_free(connection: Connection, code_hash: bytes) -> bool:
     free = (invitations.c.code_hash == code_hash) & invitations.c.used_by.is_(None)
-    return connection.execute(select(invitations.c.code_hash).where(free).with_for_update()).one_or_none() is not None
+    return (
+        connection.execute(select(invitations.c.code_hash).where(free).with_for_update(key_share=True)).one_or_none() is not None
+    )
 
 
 def use_invitation(connection: Connection, code_hash: bytes, account: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from remote.server.database.schema import entries, revision_marks, spaces
-from remote.server.database.tree import revision
+from remote.server.database.tree import lock_space
 
 
 def all_spaces(connection: Connection) -> list[bytes]:
@@ -17,7 +17,7 @@ def all_spaces(connection: Connection) -> list[bytes]:
 def note_revision(connection: Connection, space: bytes, now_ns: int) -> None:
     """Write down what the space has reached, unless a note says so already."""
     here = revision_marks.c.space_id == space
-    now = revision(connection, space)
+    now = lock_space(connection, space)
     if connection.execute(select(func.max(revision_marks.c.rev)).where(here)).scalar_one() != now:
         connection.execute(delete(revision_marks).where(here, revision_marks.c.noted_ns == now_ns))
         connection.execute(insert(revision_marks).values(space_id=space, noted_ns=now_ns, rev=now))
@@ -47,6 +47,7 @@ def old_tombstones(connection: Connection, space: bytes, up_to: int, limit: int)
 
 def forget_tombstones(connection: Connection, space: bytes, tombstones: Sequence[Row[bytes, str, int]]) -> None:
     """Forget those of them that did not change meanwhile. The space remembers how far it was collected."""
+    lock_space(connection, space)
     here = (
         (entries.c.space_id == space)
         & (entries.c.parent == bindparam("this_parent"))

@@ -31,14 +31,17 @@ class TokenRow:
     retired: bool
 
 
-def find(connection: Connection, account: bytes, device: bytes) -> DeviceRow | None:
-    row = connection.execute(select(devices).where(devices.c.account_id == account, devices.c.id == device)).one_or_none()
+def find(connection: Connection, account: bytes, device: bytes, *, lock: bool = False) -> DeviceRow | None:
+    """`lock`: nobody else changes the device, or its tokens, until this transaction ends."""
+    query = select(devices).where(_is(account, device))
+    row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     return None if row is None else _device(row)
 
 
 def find_installation(connection: Connection, account: bytes, installation: bytes) -> DeviceRow | None:
+    """Locked, as by `find`."""
     same = (devices.c.account_id == account) & (devices.c.installation == installation)
-    row = connection.execute(select(devices).where(same)).one_or_none()
+    row = connection.execute(select(devices).where(same).with_for_update(key_share=True)).one_or_none()
     return None if row is None else _device(row)
 
 

@@ -21,20 +21,30 @@ class Began:
     revisions: Mapping[bytes, int]
 
 
-def current(connection: Connection) -> str | None:
-    return connection.execute(select(epochs.c.epoch).order_by(epochs.c.serial.desc()).limit(1)).scalar_one_or_none()
+def current(connection: Connection) -> str:
+    """The present epoch. There is one as soon as a service has been started."""
+    return str(connection.execute(_CURRENT).scalar_one())
+
+
+def has_begun(connection: Connection) -> bool:
+    return connection.execute(_CURRENT).first() is not None
+
+
+# Built once: every commit and every poll asks, since the service may be one of several processes, and learns of a new one here.
+_CURRENT = select(epochs.c.epoch).order_by(epochs.c.serial.desc()).limit(1)
 
 
 def begin(connection: Connection, epoch: str, now_ns: int) -> None:
-    """The epoch begins, at what each space has reached."""
+    """The epoch begins, at what each space has reached: all are locked."""
     last = connection.execute(select(epochs.c.serial).order_by(epochs.c.serial.desc()).limit(1)).scalar_one_or_none()
     serial = 0 if last is None else last + 1
     connection.execute(insert(epochs).values(serial=serial, epoch=epoch, began_ns=now_ns))
-    starts = [
-        {"space_id": space, "serial": serial, "rev": rev} for space, rev in connection.execute(select(spaces.c.id, spaces.c.rev))
-    ]
+    starts = [{"space_id": space, "serial": serial, "rev": rev} for space, rev in connection.execute(_ALL_SPACES)]
     if starts:
         connection.execute(insert(epoch_starts), starts)
+
+
+_ALL_SPACES = select(spaces.c.id, spaces.c.rev).order_by(spaces.c.id).with_for_update(key_share=True)
 
 
 def history(connection: Connection, of: Collection[bytes]) -> list[Began]:

@@ -49,6 +49,14 @@ BYTES = Raw()
 EXACT_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that is compared and ordered by its bytes."""
 
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", Text, primary_key=True),  # what it is for: "tokens", "objects"
+    Column("kid", Text, nullable=False),
+    Column("secret", HASH, nullable=False),  # 32 random bytes. Empty on SQLite: there the keys are files
+)
+
 epochs = Table(
     "epochs",
     metadata,

@@ -99,7 +99,8 @@ def record_commit(
 # Built once, like those below: a commit runs a dozen statements, and building them takes longer than running them.
 _SPACE_ID = bindparam("space", type_=spaces.c.id.type)
 _REVISION = select(spaces.c.rev, spaces.c.collected).where(spaces.c.id == _SPACE_ID)
-_LOCK = select(spaces.c.rev).where(spaces.c.id == _SPACE_ID).with_for_update()
+# All locks of rows share the key: a row that refers to a locked one can be inserted by others.
+_LOCK = select(spaces.c.rev).where(spaces.c.id == _SPACE_ID).with_for_update(key_share=True)
 _SET_REVISION = update(spaces).where(spaces.c.id == _SPACE_ID).values(rev=bindparam("new"))
 _OF_REPLICA = and_(
     commits.c.space_id == _SPACE_ID,

@@ -152,7 +152,7 @@ _OPEN_UPLOADS = (
     )
 )
 _ACCOUNT = select(accounts.c.quota_bytes, accounts.c.used_bytes).where(accounts.c.id == bindparam("owner"))
-_ACCOUNT_LOCKED = _ACCOUNT.with_for_update()
+_ACCOUNT_LOCKED = _ACCOUNT.with_for_update(key_share=True)
 _RESERVED = (
     select(func.coalesce(func.sum(upload_objects.c.length), 0))
     .join_from(upload_sessions, upload_objects, _SAME_SESSION)

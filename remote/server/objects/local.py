@@ -41,7 +41,10 @@ class WrongBody(Exception):
 class LocalStore:
     """`ObjectStore` on a folder, with the data plane's side (`incoming`, `open`) for the endpoint that serves it."""
 
-    def __init__(self, folder: Path, key: Key, clock: Callable[[], int], random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, folder: Path, key: Key, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
+    ) -> None:
+        """`clear`: nobody else is using the folder, so what a PUT left there goes."""
         self._folder = folder
         self._incoming = folder / "incoming"
         self._key = key
@@ -50,7 +53,7 @@ class LocalStore:
         self._names = DurableNames()
         make_folder(folder)
         make_folder(self._incoming)
-        for left_over in self._incoming.iterdir():
+        for left_over in self._incoming.iterdir() if clear else ():
             crash_point("service.start.clearing")
             left_over.unlink()
 
