@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 GIB = 2**30
 _PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
@@ -90,8 +92,8 @@ class ServerConfig:
         """For messages: which database it is, without the password."""
         if self.database is None:
             return str(self.data)
-        parts = urlsplit(self.database)
-        return f"the database {parts.path.lstrip('/')} on {parts.hostname or 'this machine'}"
+        url = make_url(self.database)
+        return f"the database {url.database} on {url.host or 'this machine'}"
 
     def __post_init__(self) -> None:
         """`ValueError`, in words for the person who chose."""
@@ -99,5 +101,12 @@ class ServerConfig:
             raise ValueError("tls_cert and tls_key go together: both, or none")
         if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):
             raise ValueError(f"the public URL {self.public_url!r} does not begin with http:// or https://")
-        if self.database is not None and urlsplit(self.database).scheme not in ("postgresql", "postgresql+psycopg"):
-            raise ValueError("the database is none of PostgreSQL: its URL does not begin with postgresql+psycopg://")
+        if self.database is not None and _drivername(self.database) not in ("postgresql", "postgresql+psycopg"):
+            raise ValueError("the database's URL must be like postgresql+psycopg://user@host/name")
+
+
+def _drivername(url: str) -> str:
+    try:
+        return make_url(url).drivername
+    except ArgumentError:
+        return ""

@@ -93,8 +93,8 @@ def open_service(
     in_password_thread: Runner | None = None,
 ) -> Service:
     """Open (and migrate) data folder and database. `DataFolderError`. `clock` gives nanoseconds since 1970."""
+    database = open_database(config)  # asks nothing yet
     folder = DataFolder(config.data, shared=config.database is not None)
-    database = open_database(config)
     try:
         database.migrate()
         epoch = current_epoch(database, clock, random)

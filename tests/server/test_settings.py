@@ -38,6 +38,7 @@ def test_a_data_folder_where_nobody_names_one(tmp_path: Path) -> None:
         ('tls_cert = "x"', "tls_key"),
         ('public_url = "x"', "public URL"),
         ('database = "mysql://x/y"', "database"),
+        ('database = "postgresql://x:port/y"', "database"),
         ("port = ", "aloft.toml: "),
     ],
 )
