@@ -108,5 +108,5 @@ class ServerConfig:
 def _drivername(url: str) -> str:
     try:
         return make_url(url).drivername
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return ""

@@ -44,7 +44,7 @@ class Cluster:
     """A running PostgreSQL. Its log is in `log`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._data = folder / "data"
         self.log = folder / "log"
         self._count = count(1)
@@ -62,7 +62,7 @@ class Cluster:
 
     def start(self) -> None:
         """It takes connections when this returns."""
-        command = [str(_program("postgres")), "-D", str(self._data), "-k", str(self._folder)]
+        command = [str(_program("postgres")), "-D", str(self._data), "-k", str(self.folder)]
         for name, value in _SETTINGS.items():
             command += ["-c", f"{name}={value}"]
         with self.log.open("ab") as log:
@@ -122,6 +122,10 @@ class Cluster:
         self._create(name, "template0")
         return self._url(name)
 
+    def through(self, folder: Path, url: str) -> str:
+        """The URL by which the database is reached through a socket in another folder."""
+        return url.replace(quote(str(self.folder), safe=""), quote(str(folder), safe=""))
+
     def execute(self, statement: str, database: str = "postgres") -> list[Any]:
         """As an administrator, on a database of that name."""
         with psycopg.connect(self._conninfo(database), autocommit=True) as connection:
@@ -132,10 +136,10 @@ class Cluster:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
 
     def _url(self, name: str) -> str:
-        return f"postgresql+psycopg://{SUPERUSER}@/{name}?host={quote(str(self._folder), safe='')}"
+        return f"postgresql+psycopg://{SUPERUSER}@/{name}?host={quote(str(self.folder), safe='')}"
 
     def _conninfo(self, name: str) -> str:
-        return f"host={self._folder} user={SUPERUSER} dbname={name}"
+        return f"host={self.folder} user={SUPERUSER} dbname={name}"
 
 
 @contextmanager
