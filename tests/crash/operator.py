@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from remote.server.collection import collect
-from remote.server.database.engine import Database
+from remote.server.database.engine import SqliteDatabase
 from remote.server.epochs import begin_epoch
 
 
@@ -18,7 +18,7 @@ def main(what: str, data: Path) -> None:
     if what == "restore":
         begin_epoch(data)
         return
-    database = Database(data / "aloft.db")
+    database = SqliteDatabase(data / "aloft.db")
     try:
         collect(database, time.time_ns, keep_ns=0)
     finally:
