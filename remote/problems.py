@@ -62,9 +62,12 @@ _BY_STATUS: Mapping[int, type[RemoteError]] = {
     507: QuotaExceeded,
 }
 _TRANSIENT_STATUSES = (408, 425, 429)
-_TRANSIENT_STORE_CODES = (b"RequestTimeout", b"SlowDown", b"InternalError", b"ServiceUnavailable", b"OperationAborted")
+_TRANSIENT_STORE_CODES = (
+    *(b"RequestTimeout", b"SlowDown", b"InternalError", b"ServiceUnavailable", b"OperationAborted", b"IncompleteBody"),
+    *(b"QuotaExceeded", b"NoSuchBucket"),  # 403 of Ceph, 404 of all: whoever runs the store mends it
+)
 _EXPIRED_STORE_CODES = (b"RequestTimeTooSkewed", b"ExpiredToken")
-_STORE_CODE = re.compile(rb"<Code>\s*([A-Za-z]{1,64})\s*</Code>")
+_STORE_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 
 
 def error_from_answer(
@@ -93,16 +96,16 @@ def error_from_store(status: int, headers: Mapping[str, str], body: bytes, host:
     be a body that did not come in time, which is worth another attempt, or a link that is too old."""
     match = _STORE_CODE.search(body[:4096])
     code = match.group(1) if match is not None else b""
+    said = f"{status} ({code.decode('ascii')})" if code else str(status)
+    if status in _TRANSIENT_STATUSES or status >= 500 or code in _TRANSIENT_STORE_CODES:
+        return StoreUnavailable(f"{host} answered with status {said}", retry_after(headers, now))
     if status == 404:
         return NotThere(f"{host} does not hold the object")
     if status in (401, 403) or code in _EXPIRED_STORE_CODES:
         return LinkExpired(f"{host} refuses the link to the object; perhaps it is too old, or a clock is wrong")
-    if status in _TRANSIENT_STATUSES or status >= 500 or code in _TRANSIENT_STORE_CODES:
-        said = f" ({code.decode('ascii')})" if code else ""
-        return StoreUnavailable(f"{host} answered with status {status}{said}", retry_after(headers, now))
     if 300 <= status < 400:
         return Nonsense(f"{host} redirects a link to an object; a client follows no redirect")
-    return Rejected(f"{host} refused the object with status {status}")
+    return Rejected(f"{host} refused the object with status {said}")
 
 
 def error_from_transport(error: httpx.HTTPError | httpx.InvalidURL | OSError, host: str) -> RemoteError:

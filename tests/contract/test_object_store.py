@@ -19,6 +19,9 @@ import httpx
 import pytest
 import trio
 
+from remote.api import LinkExpired, NotThere, Rejected, RemoteError
+from remote.api import StoreUnavailable as Unavailable
+from remote.problems import error_from_store
 from remote.protocol import Link
 from remote.server.config import S3Config
 from remote.server.folder import Key
@@ -92,7 +95,7 @@ async def local(tmp_path: Path) -> AsyncIterator[Contract]:
 
 
 @pytest.fixture
-async def remote(real: RunningStore, clients: dict[str, S3Store]) -> AsyncIterator[Contract]:
+async def s3(real: RunningStore, clients: dict[str, S3Store]) -> AsyncIterator[Contract]:
     async with over_s3(real, clients) as contract:
         yield contract
 
@@ -243,22 +246,22 @@ async def test_parts_can_be_fetched(contract: Contract) -> None:
 # ------------------------------------------------------------------------------------------------ the S3 stores' own
 
 
-async def test_what_was_signed_must_be_sent(remote: Contract) -> None:
+async def test_what_was_signed_must_be_sent(s3: Contract) -> None:
     """Whoever has the link can change nothing of it: not the sums that the store compares with, and not leave them away."""
-    key, link = put_link(remote, b"right")
+    key, link = put_link(s3, b"right")
     digest = hashlib.sha256(b"wrong")
     other = {"x_amz_content_sha256": digest.hexdigest(), "x_amz_checksum_sha256": b64encode(digest.digest()).decode()}
-    assert (await put(remote, link, b"wrong", **other)).status_code in (400, 403)
+    assert (await put(s3, link, b"wrong", **other)).status_code in (400, 403)
     for name in ("x-amz-content-sha256", "x-amz-checksum-sha256"):
         headers = {key: value for key, value in link.headers.items() if key != name}
-        assert (await put(remote, link.model_copy(update={"headers": headers}), b"right")).status_code in (400, 403)
-    assert remote.store.stat([key]) == {}
-    assert (await put(remote, link, b"right")).status_code == 200
+        assert (await put(s3, link.model_copy(update={"headers": headers}), b"right")).status_code in (400, 403)
+    assert s3.store.stat([key]) == {}
+    assert (await put(s3, link, b"right")).status_code == 200
 
 
-async def test_a_body_that_is_cut_short_leaves_nothing(remote: Contract) -> None:
+async def test_a_body_that_is_cut_short_leaves_nothing(s3: Contract) -> None:
     body = os.urandom(300_000)
-    key, link = put_link(remote, body)
+    key, link = put_link(s3, body)
     parts = urlsplit(link.url)
     assert parts.hostname is not None
     head = [f"PUT {parts.path}?{parts.query} HTTP/1.1", f"Host: {parts.netloc}", *(f"{n}: {v}" for n, v in link.headers.items())]
@@ -268,9 +271,44 @@ async def test_a_body_that_is_cut_short_leaves_nothing(remote: Contract) -> None
         connection.settimeout(PATIENCE)
         while connection.recv(4096):  # until the store has ended it
             pass
-    assert remote.store.stat([key]) == {}
-    assert (await put(remote, link, body)).status_code == 200
-    assert remote.store.stat([key])[key].length == len(body)
+    assert s3.store.stat([key]) == {}
+    assert (await put(s3, link, body)).status_code == 200
+    assert s3.store.stat([key])[key].length == len(body)
+
+
+async def test_what_a_store_answers_is_understood_by_devices(s3: Contract) -> None:
+    key, link = put_link(s3, b"right")
+    elsewhere = link.url.replace("/objects/", "/nowhere/")
+
+    async def understood(method: str, url: str, body: bytes = b"") -> type[RemoteError]:
+        headers = link.headers if method == "PUT" else {}
+        answer = await s3.http.request(method, url, content=body, headers=headers)
+        return type(error_from_store(answer.status_code, answer.headers, answer.content, "the store"))
+
+    assert await understood("PUT", link.url, b"wrong") is Rejected
+    assert await understood("GET", get_link(s3, key, b"right")) is NotThere
+    assert await understood("GET", link.url) is LinkExpired
+    assert await understood("PUT", elsewhere, b"right") in (LinkExpired, Unavailable)
+
+
+async def test_encryption_at_rest_is_asked_for_in_the_link(ceph: RunningStore) -> None:
+    """Ceph has a key called testkey."""
+    store = S3Store(ceph.settings(sse="aws:kms", sse_kms_key="testkey"))
+    body = os.urandom(70_000)
+    object_id = hashlib.sha256(body).digest()
+    key = object_key(os.urandom(16), object_id, 0)
+    link = store.sign_put(BASE, key, object_id, len(body), 300)
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        plain = {name: value for name, value in link.headers.items() if "encryption" not in name}
+        assert (await http.put(link.url, content=body, headers=plain)).status_code == 403
+        assert (await http.put(link.url, content=body[::-1], headers=link.headers)).status_code == 400
+        assert store.stat([key]) == {}
+        assert (await http.put(link.url, content=body, headers=link.headers)).status_code == 200
+        assert store.stat([key])[key].length == len(body)
+        answer = await http.get(store.sign_get(BASE, key, object_id, 300).url)
+    assert answer.content == body
+    assert answer.headers["x-amz-server-side-encryption"] == "aws:kms"
+    store.close()
 
 
 async def test_a_store_that_hangs_or_is_gone_is_unavailable(real: RunningStore) -> None:

@@ -147,7 +147,11 @@ async def test_an_object_of_another_length_is_corrupt(wire, reply, change):
         (400, "InternalError", StoreUnavailable),
         (400, "ExpiredToken", LinkExpired),
         (403, "RequestTimeTooSkewed", LinkExpired),
+        (400, "IncompleteBody", StoreUnavailable),
+        (403, "QuotaExceeded", StoreUnavailable),
+        (404, "NoSuchBucket", StoreUnavailable),
         (400, "BadDigest", Rejected),
+        (400, "XAmzContentSHA256Mismatch", Rejected),
     ],
 )
 async def test_s3_s_error_codes_say_whether_another_attempt_helps(wire, reply, status, code, kind):
