@@ -20,7 +20,7 @@ from cache.merge import Fate
 from cache.openfile import File
 from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
-from cache.store.sync import Replacing, SyncStore
+from cache.store.sync import Replacing
 from remote.api import RemoteError
 from remote.protocol import ConflictKind
 from remote.server import check
@@ -329,17 +329,6 @@ def sealed_drafts_are_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(File, "_writable", writable)
 
 
-def listing_forgets_local_changes(patch: pytest.MonkeyPatch) -> None:
-    """After `410 reset` what only this device has counts as deleted on the service."""
-    original = SyncStore.begin_listing
-
-    def begin(self: Any, space: int) -> None:
-        original(self, space)
-        self.database.sql.execute("DELETE FROM entry_base WHERE ino IS NULL")
-
-    patch.setattr(SyncStore, "begin_listing", begin)
-
-
 PLANTED: dict[str, Bug] = {
     # the service
     "no base check of contents": conflict_is_passed_over("_rows", ConflictKind.CONTENT),
@@ -365,7 +354,6 @@ PLANTED: dict[str, Bug] = {
     "pages are merged early": merges_without("caught up"),
     "merged with a commit outstanding": merges_without("nothing outstanding"),
     "merged with an old snapshot": merges_without("as new as acknowledged"),
-    "a listing forgets what is only here": listing_forgets_local_changes,
     # merge
     "conflicted copies are lost": copy_is_forgotten,
     "the last writer wins": content_of_two_writers_is_the_last,
