@@ -39,6 +39,7 @@ LONGEST_WAIT = 5.0
 """Seconds between two attempts; a store that asks for more patience (`Retry-After`) is not asked again for this reader."""
 DECODE_INLINE_MAX = 16 * 1024
 _DECODERS = 2
+_OVER = "this drive is being stopped"
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,10 @@ class Downloads:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     async def get(self, wanted: Wanted, until: float | None = None) -> OpenChunk:
         """The verified plain bytes of the object, from here or from the service. `until` (trio's time): when to give up
@@ -156,7 +160,8 @@ class Downloads:
     def _fetch(self, wanted: Wanted, priority: Priority) -> _Fetch:
         fetch = self._fetches.get(wanted.ref.object_id)
         if fetch is None:
-            assert self._nursery is not None, "Downloads.run is not running"
+            if self._nursery is None:  # an upload that was in a thread meanwhile may ask so late
+                raise Offline(_OVER)
             fetch = self._fetches[wanted.ref.object_id] = _Fetch(wanted, priority, False)
             self._nursery.start_soon(self._work, fetch)
         elif priority < fetch.priority:
@@ -173,7 +178,8 @@ class Downloads:
             fetch.waiters -= 1
         if fetch.failure is not None:
             raise type(fetch.failure)(*fetch.failure.args) from fetch.failure
-        assert fetch.chunk is not None
+        if fetch.chunk is None:
+            raise Offline(_OVER)
         return fetch.chunk
 
     async def _work(self, fetch: _Fetch) -> None:

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from cache.chunking import MEDIUM_SPLIT
+from cache.downloads import Wanted
 from cache.encoding import encode
 from cache.errors import CorruptData, Offline, TimedOut, Unavailable
 from cache.readahead import BEFORE_AHEAD, WINDOW_MAX, ReadAhead
@@ -94,6 +95,29 @@ async def test_a_reader_that_goes_away_does_not_end_the_fetch_for_others(tmp_pat
             gate.open()
         assert await device.read(ino, 0, 10) == content[:10]
         assert len(service.traffic.get_ids) == 1
+
+
+async def test_who_wants_something_when_fetching_is_over_hears_so(tmp_path: Path) -> None:
+    """An upload that reads the bytes below a draft may do so: it was in a thread when the drive stopped."""
+    service = MemoryService()
+    _, manifest = on_service(service, 2)
+    device = Contents(tmp_path / "a", service)
+    gate = Gate(service, "get_object")
+    wanted = [Wanted(b"S" * 16, ref) for ref in manifest.chunks]
+
+    async def read(one: Wanted) -> None:
+        with pytest.raises(Offline):
+            await device.downloads.get(one)
+
+    async with trio.open_nursery() as readers:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(device.downloads.run)
+            readers.start_soon(read, wanted[0])
+            await until(lambda: gate.waiting == 1)
+            nursery.cancel_scope.cancel()
+        device.downloads.fetch_ahead(wanted)
+        await read(wanted[1])
+    device.close()
 
 
 async def test_a_read_across_chunks_asks_for_links_together(tmp_path: Path) -> None:
