@@ -107,17 +107,18 @@ class Unsynced:
         self._rows.set_shown_size(ino)
 
     def _go_back(self, ino: int, layers: list[DraftRow], at: int) -> Doubtful:
-        row = layers[at]
-        synced, left = _synced(row), self._left(row.id, _written(row))
+        row, synced = layers[at], _synced(layers[at])
+        left = self._left(layers[at:])
         beside = None
-        if layers[at + 1 :] or (left.extents.data_bytes and left != synced):
+        if any(_written(one).extents.data_bytes for one in left) and [_written(one) for one in left] != [synced]:
             beside = self._make_beside(ino)
             if at == 0 and synced is None:
-                self._rows.go_back(row.id, left)
+                for one in left:
+                    self._rows.go_back(one.id, _written(one))
                 self._contents.move_drafts(ino, beside)
                 layers = []
             else:
-                self._copy([*layers[:at], _with(row, left), *layers[at + 1 :]], beside)
+                self._copy([*layers[:at], *left], beside)
             self._rows.set_shown_size(beside)
         for dropped in layers[at:] if synced is None else layers[at + 1 :]:
             self._contents.drop_draft(dropped.id)
@@ -126,17 +127,32 @@ class Unsynced:
         self._rows.set_shown_size(ino)
         return Doubtful(self._replica.path_of(ino) or "", None if beside is None else self._replica.path_of(beside))
 
-    def _left(self, draft: int, written: Shown) -> Shown:
-        """What of it lies within its file, as that is now."""
+    def _left(self, layers: list[DraftRow]) -> list[DraftRow]:
+        """These drafts, as far as their files go now. One that became shorter shows through the one above only so far."""
+        left: list[DraftRow] = []
+        for row in layers:
+            shown = self._shown(row)
+            if left:
+                shown = replace(shown, floor=min(shown.floor, left[-1].size))
+            if shown.extents.data_end < _written(row).extents.data_end:
+                shown = replace(shown, size=min(row.size, max(shown.extents.data_end, shown.floor)))
+            left.append(_with(row, shown))
+        return left
+
+    def _shown(self, row: DraftRow) -> Shown:
+        """What a row says, with nothing that lies beyond its file."""
+        written = _written(row)
+        if row.data is not None:
+            return written
         try:
-            end = (self._drafts / str(draft)).stat().st_size
+            end = (self._drafts / str(row.id)).stat().st_size
         except FileNotFoundError:
             end = 0
         if end >= written.extents.data_end:
             return written
         extents = written.extents.copy()
         extents.cut(end)
-        return Shown(min(written.size, max(end, written.floor)), written.floor, extents)
+        return replace(written, extents=extents)
 
     def _make_beside(self, ino: int) -> int:
         """A new file over the same content, without drafts."""

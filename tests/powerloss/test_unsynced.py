@@ -146,6 +146,41 @@ async def test_an_upper_draft_that_was_not_synced_leaves_the_lower_one(device: C
         assert await beside(device, recovered) == noise(1)[: 100 * KIB] + noise(2)
 
 
+async def test_drafts_that_were_cut_short_lie_beside_as_far_as_they_go(device: Contents) -> None:
+    """Both of them: what a lower one has lost does not show through the upper one any more."""
+    async with device.running(uploads=False):
+        await device.write(ino := device.create("report.odt"), noise(1))
+        file = device.files.open(ino, writable=True)
+        await file.seal()
+        await file.write(100 * KIB, noise(2))
+        await file.flush()
+        file.release()
+        for row, size in zip(device.store.drafts(ino), (50 * KIB, 120 * KIB), strict=True):
+            os.truncate(device.home / "drafts" / str(row.id), size)
+        recovered = start_in_another_boot(device)
+        assert recovered.damaged == ()
+        assert await device.read(ino) == b""
+        assert await beside(device, recovered) == noise(1)[: 50 * KIB] + bytes(50 * KIB) + noise(2)[: 20 * KIB]
+
+
+async def test_an_upper_draft_of_which_nothing_is_left_does_not_hide_the_lower_one(device: Contents) -> None:
+    async with device.running(uploads=False):
+        file = device.files.open(ino := device.create("report.odt"), writable=True)
+        await file.write(0, noise(1)[: 100 * KIB])
+        await file.fsync()
+        await file.write(100 * KIB, noise(1)[100 * KIB :])
+        await file.seal()
+        await file.write(100 * KIB, noise(2))
+        await file.flush()
+        file.release()
+        _, upper = device.store.drafts(ino)
+        os.truncate(device.home / "drafts" / str(upper.id), 0)
+        recovered = start_in_another_boot(device)
+        assert recovered.damaged == ()
+        assert await device.read(ino) == noise(1)[: 100 * KIB]
+        assert await beside(device, recovered) == noise(1)
+
+
 async def test_what_the_service_has_whole_is_taken_from_there(device: Contents) -> None:
     async with device.running():
         await device.write(ino := device.create("film.mkv"), noise(1))
