@@ -32,6 +32,8 @@ class State:
     """A beginning of the content of at least this length may be found, too: it was written from there on. None: it may not."""
     fresh: bool = False
     """Written from nothing. Else blocks of the state before were overwritten in place, or it was cut or made longer."""
+    renamed: bool = False
+    """Another file was renamed over the one before."""
 
 
 @dataclass(slots=True)
@@ -54,14 +56,14 @@ class Ledger:
 
     @contextmanager
     def change(
-        self, path: str, content: bytes | None, *, least: int | None = None, fresh: bool = False
+        self, path: str, content: bytes | None, *, least: int | None = None, fresh: bool = False, renamed: bool = False
     ) -> Iterator[Callable[[], None]]:
         """The path gets this content inside; at the end it is closed. Call what is given when an fsync has returned."""
         known = self._files.get(path)
         if known is None:
             known = self._files[path] = _File([(path, self._position())])
             self._all.append(known)
-        known.states.append(State(content, self._position(), least, fresh))
+        known.states.append(State(content, self._position(), least, fresh, renamed))
         yield lambda: self._promise(known, Promise.SYNCED)
         self._promise(known, Promise.CLOSED)
 
@@ -117,7 +119,10 @@ def _fault(known: _File, tree: Mapping[str, bytes], cut: int, promises: set[Prom
         return f"is there under {len(there)} names"
     found = there[0] if there else None
     if found is None:
-        return None if floor < 0 or any(state.content is None for state in states) else f"is gone, and {why}"
+        # For the service, what was replaced by rename and moved is one file that went and another that has yet to come.
+        two_files = promises == {Promise.ACKNOWLEDGED} and len(names) > 1 and any(state.renamed for state in states[1:])
+        gone = floor < 0 or two_files or any(state.content is None for state in states)
+        return None if gone else f"is gone, and {why}"
     if floor < 0 and found == b"":
         return None
     if any(_shows(state, found) for state in states) or _is_mixed_in_place(states, found):

@@ -90,7 +90,7 @@ class Workload:
             if sync:
                 os.fsync(file.fileno())
                 synced()
-        with self._ledger.change(new, None), self._ledger.change(path, content, fresh=True) as synced:
+        with self._ledger.change(new, None), self._ledger.change(path, content, fresh=True, renamed=True) as synced:
             (self._point / new).rename(self._point / path)
             if sync:
                 self._sync_folder(path)
