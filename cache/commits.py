@@ -33,7 +33,7 @@ from remote.protocol import (
 
 GROUPS_MAX = 1000
 BYTES_MAX = 4 * 2**20
-SECONDS_MAX = 0.02
+SECONDS_MAX = 0.01
 """Building happens on the loop: after so long the commit is as big as it gets."""
 LOOKS_MIN = 100
 """Changes that are looked at however long it takes: on a busy machine the clock goes on while this process waits for its turn,
