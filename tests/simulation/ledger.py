@@ -209,6 +209,8 @@ class Ledger:
         known = self._devices[handle.device]
         id_ = self.history.write(handle.device, bytes(handle.data), handle.saw)
         self._find(handle)
+        if handle.file.ino is None:  # what is in the inode now is not touched: a copy is about to be made
+            return id_
         known.local[handle.inode] = frozenset({id_})
         known.fresh.add(handle.inode)
         if id_ == EMPTY:  # nothing that descends from it may ever be written, so it is as good as deleted
@@ -369,7 +371,8 @@ class Ledger:
             if handle.device == device and len(handle.states) > 1:
                 self._find(handle)
                 self.history.interrupted(device, handle.states)
-                self._devices[device].local[handle.inode] = frozenset(handle.states)
+                if handle.file.ino is not None:
+                    self._devices[device].local[handle.inode] = frozenset(handle.states)
 
     def device_backed_up(self, device: str) -> tuple[Known, frozenset[bytes]]:
         """What `device_restored` needs when the home is put back to what it is now."""

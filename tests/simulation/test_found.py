@@ -156,3 +156,22 @@ def test_a_name_that_was_removed_is_told_though_a_page_ended_in_the_middle_of_it
         assert names(world.devices[0]) == ["a"]
 
     stage(play)
+
+
+def test_what_is_written_through_an_old_handle_is_not_taken_for_what_the_file_holds() -> None:
+    """The ledger did: what a person had written into the file, and then deleted with it, counted as lost."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        await do(ada, "open_file")
+        await do(bob, "overwrite")
+        await world.settle()
+        world.devices[0].set_cable(False)
+        await do(ada, "overwrite")
+        await do(ada, "write_open")
+        await do(ada, "unlink")
+        assert len(names(world.devices[0])) == 1
+
+    stage(play)
