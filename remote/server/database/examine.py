@@ -13,11 +13,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from remote.server.database.postgresql import complete_url
 from remote.server.findings import Finding, failed, warning, well
 
 SUBJECT = "database"
 ROOM = 2**30
-CONNECT_SECONDS = 10
 
 
 def examine_sqlite(folder: Path) -> Iterator[Finding]:
@@ -45,8 +45,9 @@ def examine_sqlite(folder: Path) -> Iterator[Finding]:
 
 def examine_postgresql(url: str) -> Iterator[Finding]:
     try:
-        engine = create_engine(make_url(url), pool_pre_ping=False, connect_args={"connect_timeout": CONNECT_SECONDS})
-    except (ArgumentError, ImportError) as error:
+        wanted = make_url(url).query.get("target_session_attrs", "any")  # a standby is told from one that is not there
+        engine = create_engine(complete_url(url).update_query_dict({"target_session_attrs": wanted}))
+    except (ArgumentError, ValueError) as error:
         yield failed(SUBJECT, f"its URL cannot be used: {error}", "write it as postgresql+psycopg://USER@HOST/NAME")
         return
     try:

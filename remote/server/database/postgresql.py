@@ -54,7 +54,7 @@ class PostgresDatabase(Database):
     """A database that any number of processes share. The URL is one of SQLAlchemy's, with libpq's parameters as its query."""
 
     def __init__(self, url: str) -> None:
-        self._url = _complete(url)
+        self._url = complete_url(url)
         super().__init__(
             create_engine(
                 self._url,
@@ -114,7 +114,8 @@ class PostgresDatabase(Database):
         return psycopg.connect(*arguments, autocommit=True, **parameters)
 
 
-def _complete(url: str) -> URL:
+def complete_url(url: str) -> URL:
+    """With this program's driver, and the parameters that it wants where the URL says nothing. `ArgumentError`, `ValueError`."""
     given = make_url(url).set(drivername="postgresql+psycopg")
     return given.update_query_dict({key: value for key, value in _DEFAULTS.items() if key not in given.query})
 
