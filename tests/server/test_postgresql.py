@@ -12,16 +12,19 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
+from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
+from remote.server.database import devices
 from remote.server.database.opening import open_wake
 from remote.server.database.postgresql import PostgresDatabase
 from remote.server.database.schema import invitations
 from remote.server.folder import DataFolderError
+from remote.server.problems import Refused
 from remote.server.service import Service, create_invitation, open_service
 from remote.server.wake import Wake
 from tests.support.commit_proxy import CommitProxy
 from tests.support.postgresql import Cluster, name_of
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import Device, World, create, new_id, problem
 
 pytestmark = pytest.mark.parametrize("database_of", ["postgresql"], indirect=True)
@@ -112,6 +115,29 @@ def test_durability_that_was_lowered_is_overruled(database: PostgresDatabase, po
     postgresql.execute(f"ALTER DATABASE {name_of(url)} SET synchronous_commit = off")
     with database.write() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+
+
+async def test_a_refresh_waits_for_a_log_in_and_finds_its_token_gone(ada: Device, postgresql: Cluster, url: str) -> None:
+    """Else a token of the session before would be issued into the new one."""
+    account, device = bytes.fromhex(ada.account["id"]), bytes.fromhex(ada.id)
+    service = ada.world.service
+    refusals: list[str] = []
+
+    def refresh() -> None:
+        try:
+            service.devices.refresh(ada.tokens["refresh_token"])
+        except Refused as refused:
+            refusals.append(refused.type)
+
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name_of(url)}' AND wait_event_type = 'Lock'"
+    refreshing = threading.Thread(target=refresh)
+    with service.database.write() as connection:
+        devices.find(connection, account, device, lock=True)
+        refreshing.start()
+        wait_until(lambda: postgresql.execute(waiting)[0][0] == 1)
+        devices.revoke_tokens(connection, account, device, bytes(16))
+    refreshing.join(PATIENCE)
+    assert refusals == [ProblemType.UNAUTHENTICATED]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -208,8 +234,8 @@ async def wakes(url: str) -> AsyncIterator[tuple[Wake, Wake]]:
 
 async def hears(one: Wake, two: Wake) -> None:
     """A wake-up goes from one process to the other, and to nobody there who does not wait for it."""
-    with two.subscribe([b"a" * 16]) as waiter, two.subscribe([b"b" * 16]) as bystander:
-        for _ in range(int(PATIENCE)):
+    for _ in range(int(PATIENCE)):
+        with two.subscribe([b"a" * 16]) as waiter, two.subscribe([b"b" * 16]) as bystander:
             one.notify(*(bytes([n]) * 16 for n in range(256) if n != ord("b")))
             if await waiter.wait(1) and not await bystander.wait(0):
                 return  # else all were woken, since a connection was new
