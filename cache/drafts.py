@@ -396,7 +396,7 @@ class Draft:
             assert self.id is not None
             try:
                 self._descriptor = os.open(self._folder.file_of(self.id), os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):
                 raise CorruptData(f"the draft {self.id} has lost its file") from None
         return self._descriptor
 

@@ -6,6 +6,7 @@ Changes that only this home holds are never given up here (P2), nor shown to ano
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
@@ -51,8 +52,12 @@ class LoggedOut:
 def unpushed_changes(home: Home) -> int:
     """How many changes this home holds that the service does not have. `SessionRefused` if nobody can say."""
     from cache.replica import unpushed_changes as count
+    from cache.store.wal import commits_are_lost
 
+    holder = home.mount_process()
     try:
+        if (holder is None or holder.pid == os.getpid()) and commits_are_lost(home.parts().database):
+            raise sqlite3.DatabaseError("the latest changes cannot be read from its WAL")
         return count(home.path)
     except sqlite3.Error as error:
         raise SessionRefused(
@@ -234,7 +239,7 @@ def _set_aside(home: Home, last: Credentials) -> None:
         parts.drafts.rename(home.path / f"drafts-of-{last.account.id.hex()}-{time.time_ns()}")
         parts.drafts.mkdir(mode=0o700)
     crash_point("set-aside.drafts")
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-boot"):
         Path(f"{parts.database}{suffix}").unlink(missing_ok=True)
     crash_point("set-aside.replica")
     shutil.rmtree(parts.cache)

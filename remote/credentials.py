@@ -25,6 +25,7 @@ from remote.protocol import Account, Device, Id, Tokens
 LOCK_SECONDS = 45.0
 """A refresh elsewhere that takes longer than this has met a service that does not answer, as we would."""
 _LOCK_POLL = 0.02
+_LENGTH_MAX = 2**20
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 EARLY_SECONDS = 30.0
 """So long before its end a token is renewed (or a fifth of its life, if that is less), for clocks and ways that are slow."""
@@ -90,12 +91,14 @@ class CredentialStore:
         """None if nobody ever logged in here; `NotAuthenticated` if the file makes no sense."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                content = os.read(descriptor, _LENGTH_MAX)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise NotAuthenticated(f"cannot read {self.path}: {error.strerror}") from error
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read()
         try:
             return Credentials.model_validate_json(content)
         except ValidationError:

@@ -24,6 +24,7 @@ from typing import Any
 from cache.disk import as_disk_error
 from cache.errors import DiskFailed
 from cache.store import schema
+from cache.store.wal import commits_are_lost, note_boot
 from remote.crashpoints import crash_point
 
 _CACHED_STATEMENTS = 1024
@@ -151,6 +152,8 @@ class Database:
             raise DamagedDatabase(path, "it is not a file")
         elif path.stat().st_size == 0:
             raise DamagedDatabase(path, "it is empty")
+        elif commits_are_lost(path):
+            raise DamagedDatabase(path, f"the latest changes cannot be read from {path.name}-wal")
         sql = sqlite3.connect(path, isolation_level=None, cached_statements=_CACHED_STATEMENTS, timeout=_BUSY_SECONDS)
         try:
             _configure(sql)
@@ -169,6 +172,7 @@ class Database:
             sql.close()
             raise
         _sync_folder(path.parent)
+        note_boot(path)
         return cls(path, sql, small)
 
     def transaction(self) -> Transaction:

@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 PATIENCE = 120.0
 HOME_NAMES = {"cache", "credentials.json", "credentials.json.lock", "drafts", "installation", "replica.db", "run"}
-WAL_NAMES = {"replica.db-wal", "replica.db-shm"}
+WAL_NAMES = {"replica.db-wal", "replica.db-shm", "replica.db-boot"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,44 @@ def test_a_damaged_replica(devices: Devices, folder: Path) -> None:
     arrives(b / recovered, draft)
 
 
+LOG: dict[str, Callable[[Path], None]] = {
+    "noise at the beginning": lambda file: overwrite(file, 0),
+    "noise in the middle": lambda file: overwrite(file, file.stat().st_size // 2),
+    "half of it": lambda file: truncate(file, 0.5),
+    "nothing": lambda file: truncate(file, 0),
+}
+
+
+def test_a_damaged_log_of_a_killed_mount(devices: Devices, folder: Path) -> None:
+    """The drafts of small files are in it and nowhere else: it is refused before SQLite forgets them, and left as it is."""
+    one, two = devices.add("one"), devices.add("two")
+    a, b = one.mount(), two.mount()
+    go_offline(one)
+    contents = {f"draft {number}": os.urandom(3000) for number in range(60)}
+    for name, content in contents.items():
+        (a / name).write_bytes(content)
+    one.kill()
+    for name, damage in LOG.items():
+        home = folder / f"{name} home"
+        shutil.copytree(one.home, home, ignore=shutil.ignore_patterns("run"))
+        damage(home / "replica.db-wal")
+        before = {path: path.read_bytes() for path in home.glob("replica.db*")}
+        mounting = one.run("mount", str(folder / "elsewhere"), env={"ALOFT_HOME": str(home)})
+        assert mounting.returncode == 1, (name, mounting.stdout, mounting.stderr)
+        for done in (mounting, one.run("logout", env={"ALOFT_HOME": str(home)})):
+            assert done.returncode != 0, (name, done.stdout, done.stderr)
+            assert "the latest changes cannot be read" in done.stderr, (name, done.stderr)
+            assert done.stderr.count("\n") == 1, (name, done.stderr)
+        assert {path: path.read_bytes() for path in home.glob("replica.db*")} == before, name
+    overwrite(one.home / "replica.db-shm", 0)
+    one.mount()
+    assert {name: read(a / name) for name in contents} == contents, "what SQLite can make anew is no reason to stop"
+    one.aloft("online")
+    sync(one)
+    for name, content in contents.items():
+        arrives(b / name, content)
+
+
 def test_damaged_drafts(devices: Devices) -> None:
     one, two = devices.add("one"), devices.add("two")
     a, b = one.mount(), two.mount()

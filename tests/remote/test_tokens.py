@@ -116,6 +116,12 @@ def test_a_damaged_file_asks_for_a_login(store, content):
         store.read()
 
 
+def test_a_folder_in_its_place_is_said(store):
+    store.path.mkdir()
+    with pytest.raises(NotAuthenticated, match=r"cannot read .*: Is a directory"):
+        store.read()
+
+
 def test_a_link_is_not_followed(store, tmp_path):
     (tmp_path / "elsewhere").write_text(credentials().model_dump_json())
     store.path.symlink_to(tmp_path / "elsewhere")
