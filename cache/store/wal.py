@@ -49,6 +49,8 @@ def _lost(index: bytes, log: bytes) -> bool:
     size = _INDEX.size
     if len(index) < _BACKFILLED_AT + 4 or index[:size] != index[size : 2 * size]:
         return False  # it was being changed, or is damaged: it says nothing
+    committed: int
+    backfilled: int
     committed, salts = _INDEX.unpack_from(index)
     (backfilled,) = struct.unpack_from("=I", index, _BACKFILLED_AT)
     return backfilled < committed and _readable_frames(log, salts) < committed
