@@ -5,8 +5,9 @@ Resuming is asking again: only what the service misses is sent.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -17,7 +18,7 @@ from cache.turns import Turns
 from remote.api import LinkExpired, Permanent, QuotaExceeded, RemoteError, Service
 from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef
-from remote.protocol import MAX_OBJECTS_PER_PLAN, Link, ObjectToUpload
+from remote.protocol import MAX_OBJECTS_PER_PLAN, Link, ObjectToUpload, UploadPlan
 from remote.retry import Backoff, retried
 
 IN_FLIGHT_MAX = 96 * 2**20
@@ -78,14 +79,17 @@ class Sender:
         self._service = service
         self._reachability = reachability
         self._random = random
+        self._md5_is_signed = False
+        """Whether the service has asked for the MD5 of objects: an old kind of object store compares bodies with nothing else."""
 
     async def missing(self, space: bytes, refs: Iterable[ChunkRef]) -> set[bytes]:
         """Which of these objects, that were there once, the service does not hold."""
         unique = list({ref.object_id: ref for ref in refs}.values())
         missing: set[bytes] = set()
         for at in range(0, len(unique), MAX_OBJECTS_PER_PLAN):
-            links, _ = await self._plan(space, unique[at : at + MAX_OBJECTS_PER_PLAN])
-            missing |= links.keys()
+            some = unique[at : at + MAX_OBJECTS_PER_PLAN]
+            plan, _ = await self._plan(space, [ObjectToUpload(id=ref.object_id, length=ref.stored_length) for ref in some])
+            missing |= {*plan.unsigned, *(link.id for link in plan.missing)}
         self.counters.reused_objects += len(unique) - len(missing)
         return missing
 
@@ -94,7 +98,7 @@ class Sender:
         unique = list({one.ref.object_id: one for one in objects}.values())
         for at in range(0, len(unique), MAX_OBJECTS_PER_PLAN):
             batch = unique[at : at + MAX_OBJECTS_PER_PLAN]
-            missing, valid_until = await self._plan(space, [one.ref for one in batch])
+            missing, valid_until = await self._links(space, batch)
             self.counters.reused_objects += len(batch) - len(missing)
             try:
                 async with trio.open_nursery() as nursery:
@@ -108,10 +112,19 @@ class Sender:
                     raise
                 raise first_of(errors) from group
 
-    async def _plan(self, space: bytes, refs: Sequence[ChunkRef]) -> tuple[dict[bytes, Link], float]:
+    async def _links(self, space: bytes, batch: Sequence[EncodedObject]) -> tuple[dict[bytes, Link], float]:
         """Links for those that are missing, and until when they are good."""
+        sums = await _md5s(batch) if self._md5_is_signed else {}
+        plan, valid_until = await self._plan(space, [_announced(one, sums) for one in batch])
+        if plan.unsigned:
+            self._md5_is_signed = True
+            sums = await _md5s(batch)
+            plan, valid_until = await self._plan(space, [_announced(one, sums) for one in batch])
+        return {link.id: link for link in plan.missing}, valid_until
+
+    async def _plan(self, space: bytes, wanted: Sequence[ObjectToUpload]) -> tuple[UploadPlan, float]:
+        """What is missing, and until when the links are good."""
         asked_at = trio.current_time()
-        wanted = [ObjectToUpload(id=ref.object_id, length=ref.stored_length) for ref in refs]
         crash_point("plan.asking")
         plan = await retried(
             lambda: self._service.plan_uploads(space, wanted),
@@ -122,7 +135,7 @@ class Sender:
         crash_point("plan.answered")
         self.counters.plans += 1
         self._reachability.went_well()
-        return {link.id: link for link in plan.missing}, asked_at + plan.expires_in - min(LINK_MARGIN, plan.expires_in / 2)
+        return plan, asked_at + plan.expires_in - min(LINK_MARGIN, plan.expires_in / 2)
 
     async def _put(self, space: bytes, encoded: EncodedObject, link: Link, valid_until: float, priority: int) -> None:
         async with self.turns.turn(self.turns.place(priority)):
@@ -145,7 +158,7 @@ class Sender:
                 pass
             else:
                 return
-        missing, _ = await self._plan(space, [encoded.ref])
+        missing, _ = await self._links(space, [encoded])
         renewed = missing.get(encoded.ref.object_id)
         if renewed is not None:
             await self._put_counted(encoded, renewed)
@@ -156,6 +169,17 @@ class Sender:
         crash_point("put.sent")
         self.counters.objects += 1
         self.counters.stored_bytes += len(encoded.stored)
+
+
+def _announced(one: EncodedObject, sums: Mapping[bytes, bytes]) -> ObjectToUpload:
+    return ObjectToUpload(id=one.ref.object_id, length=one.ref.stored_length, md5=sums.get(one.ref.object_id))
+
+
+async def _md5s(objects: Sequence[EncodedObject]) -> dict[bytes, bytes]:
+    def compute() -> dict[bytes, bytes]:
+        return {one.ref.object_id: hashlib.md5(one.stored, usedforsecurity=False).digest() for one in objects}
+
+    return await trio.to_thread.run_sync(compute)
 
 
 def first_of(errors: BaseExceptionGroup[RemoteError]) -> RemoteError:

@@ -164,7 +164,7 @@ class HttpService:
         request = UploadRequest(objects=list(objects))
         plan = await self._call(UploadPlan, "POST", f"/v1/spaces/{space.hex()}/uploads", request)
         asked = {item.id for item in request.objects}
-        if any(link.method != "PUT" or link.id not in asked for link in plan.missing):
+        if any(link.method != "PUT" or link.id not in asked for link in plan.missing) or not asked.issuperset(plan.unsigned):
             raise Nonsense(f"{self.endpoint.host} answered links for objects that were not named")
         return plan
 

@@ -91,6 +91,12 @@ Hash = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
 ]
 """A SHA-256."""
+Md5 = Annotated[
+    bytes,
+    Field(min_length=16, max_length=16),
+    *_HEX,
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+]
 Blob = Annotated[
     bytes,
     BeforeValidator(_from_base64),
@@ -475,6 +481,8 @@ class ObjectToUpload(Request):
     id: Hash
     length: Annotated[int, Field(ge=1, le=2**31)]
     """Stored length."""
+    md5: Md5 | None = None
+    """Of the stored bytes; only for a service that asked for it."""
 
 
 class UploadRequest(Request):
@@ -493,6 +501,8 @@ class Link(Answer):
 class UploadPlan(Answer):
     missing: list[Link]
     """Those of the objects that have to be sent; the others are there."""
+    unsigned: list[Hash] = []
+    """They have to be sent, too, but the object store takes them only by links that sign the MD5: ask again, and say it."""
     expires_in: Seconds
 
 

@@ -40,6 +40,8 @@ class S3Config:
     """PEM file of authorities that the service trusts when it asks the store; None: the usual ones."""
     timeout_seconds: float = 8.0
     """How long the store may be silent before the service takes it for unreachable; it asks up to three times."""
+    content_md5: bool = False
+    """Sign the MD5, too: for a store that compares a body with nothing else."""
     sse: Literal["AES256", "aws:kms"] | None = None
     """Encryption at rest that the store is asked for with each object; None: what the bucket does by itself."""
     sse_kms_key: str | None = None

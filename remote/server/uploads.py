@@ -55,8 +55,10 @@ class Uploads:
             missing = self._reserve(connection, caller, space, owner, lengths, proven)
             crash_point("service.plan.reserving")
         crash_point("service.plan.reserved")
-        links = [self._link(base, owner, upload) for upload in missing]
-        return UploadPlan(missing=links, expires_in=self._link_seconds)
+        sums = {each.id: each.md5 for each in wanted}
+        unsigned = [upload.object_id for upload in missing if self._store.needs_md5 and sums[upload.object_id] is None]
+        links = [self._link(base, owner, each, sums[each.object_id]) for each in missing if each.object_id not in unsigned]
+        return UploadPlan(missing=links, unsigned=unsigned, expires_in=self._link_seconds)
 
     def find(self, connection: Connection, account: bytes, owner: bytes, ids: Collection[bytes]) -> dict[bytes, list[Upload]]:
         """What the account has in its open sessions of this owner's spaces."""
@@ -123,9 +125,9 @@ class Uploads:
         planned = {upload.object_id: upload for upload in (*changed, *new)}
         return [planned[id_] for id_ in absent]
 
-    def _link(self, base: str, owner: bytes, upload: Upload) -> Link:
+    def _link(self, base: str, owner: bytes, upload: Upload, md5: bytes | None) -> Link:
         key = object_key(owner, upload.object_id, upload.generation)
-        return self._store.sign_put(base, key, upload.object_id, upload.length, self._link_seconds)
+        return self._store.sign_put(base, key, upload.object_id, upload.length, self._link_seconds, md5)
 
     def _since(self) -> int:
         return self._clock() - SESSION_NS

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import anyio
 import httpx
+import pytest
+import typer
 
+from fs.cli.serve import check_settings
 from remote.server.certificate import examine_certificate
 from remote.server.config import ServerConfig
 from remote.server.examine import examine
@@ -21,8 +24,10 @@ from remote.server.folder import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.probe import Answer, Probe
+from remote.server.objects.s3 import S3Store
 from remote.server.service import open_service
-from tests.support.stores import RunningStore
+from tests.support.postgresql import Cluster, name_of
+from tests.support.stores import PATIENCE, RunningStore
 from tests.support.wire import Clock
 
 ALOFT = Path(sys.executable).with_name("aloft")
@@ -68,16 +73,18 @@ def test_a_real_store_is_well(real: RunningStore, tmp_path: Path) -> None:
         assert trial in said
 
 
-def test_the_command_says_what_to_mend(ceph: RunningStore, tmp_path: Path) -> None:
+def test_the_command_says_what_to_mend(ceph: RunningStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ceph.settings(bucket="nowhere")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "ALOFT_"))}
-    environment |= {"ALOFT_S3_BUCKET": "nowhere", "ALOFT_S3_ENDPOINT": ceph.url, "ALOFT_S3_PREFIX": "aloft/"}
-    environment |= {"ALOFT_S3_CREDENTIALS_FILE": str(ceph.settings().credentials_file)}
-    command = [ALOFT, "serve", "--check", "--data", str(tmp_path / "data")]
-    text = subprocess.run(command, env=environment, capture_output=True, text=True)
+    environment |= {"ALOFT_S3_BUCKET": settings.bucket, "ALOFT_S3_ENDPOINT": ceph.url, "ALOFT_DATA": str(tmp_path)}
+    environment |= {"ALOFT_S3_CREDENTIALS_FILE": str(settings.credentials_file)}
+    text = subprocess.run([ALOFT, "serve", "--check"], env=environment, capture_output=True, text=True)
     assert text.returncode == 1
     assert "failed  object store: the object store answered 404 (NoSuchBucket)" in text.stdout
     assert "to mend: see that it runs, and that its address, bucket" in text.stdout
-    document = json.loads(subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True).stdout)
+    with pytest.raises(typer.Exit):
+        check_settings(ServerConfig(tmp_path, s3=settings), json=True)
+    document = json.loads(capsys.readouterr().out)
     assert document["ok"] is False
     assert {finding["subject"] for finding in document["findings"]} == {"configuration", "database", "object store"}
 
@@ -138,6 +145,21 @@ def test_a_store_that_takes_everything_is_found_out(tmp_path: Path) -> None:
         assert any(lack in says for says in found), found
 
 
+def test_a_store_that_compares_only_the_md5_is_found_out(ceph: RunningStore) -> None:
+    """Ceph compares both; here it is made to look as if it did not."""
+
+    def send(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        answer = httpx.request(method, url, headers=headers, content=body, trust_env=False, timeout=PATIENCE)
+        is_old = answer.status_code == 400 and "Content-MD5" not in headers
+        return Answer(200 if is_old else answer.status_code, answer.headers, answer.content)
+
+    for content_md5, mend in ((False, ["set content_md5 = true in [s3]"]), (True, [])):
+        store = S3Store(ceph.settings(content_md5=content_md5))
+        found = list(Probe(store, "", send, os.urandom).run())
+        assert [finding.mend for finding in wrong(found)] == mend
+        store.close()
+
+
 def test_a_clock_that_is_wrong_is_found(tmp_path: Path) -> None:
     def spoil(send: Sender, store: LocalStore) -> Sender:
         def elsewhere(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -166,6 +188,19 @@ def test_a_damaged_database_and_a_newer_one_are_found(tmp_path: Path) -> None:
     file.write_bytes(b"no database at all" * 1000)
     (damaged,) = failures_about(config, "database")
     assert "cannot be read" in damaged.says
+
+
+def test_postgresql_is_asked(postgresql: Cluster, tmp_path: Path) -> None:
+    url = postgresql.new_database()
+    assert wrong(list(examine(ServerConfig(tmp_path, database=url)))) == []
+    (absent,) = failures_about(ServerConfig(tmp_path, database=url.replace("/test_", "/none_")), "database")
+    assert "does not exist" in absent.says
+    postgresql.execute("CREATE ROLE reader LOGIN")
+    (reader,) = failures_about(ServerConfig(tmp_path, database=url.replace("//postgres@", "//reader@")), "database")
+    assert "may create no tables" in reader.says
+    postgresql.execute("UPDATE alembic_version SET version_num = 'of the future'", name_of(url))
+    (newer,) = failures_about(ServerConfig(tmp_path, database=url), "database")
+    assert "newer Aloft" in newer.says
 
 
 def test_what_clients_would_refuse_is_said(tmp_path: Path) -> None:

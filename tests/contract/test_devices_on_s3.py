@@ -16,6 +16,7 @@ from cache.model import Connection
 from remote.server.config import S3Config
 from tests.support.devices import Device, Home, log_in, register, until
 from tests.support.fault_proxy import Cut, Fault, FaultProxy, Kind, Reset, Rewrite, Stall, Where, flip
+from tests.support.postgresql import Cluster
 from tests.support.service import RunningService, start_service
 from tests.support.stores import PATIENCE, RunningStore
 from tests.support.wire import World, chunked, content, entry, new_id, new_row, problem
@@ -35,18 +36,21 @@ class Place:
 def written(folder: Path, s3: S3Config) -> Path:
     """A configuration file."""
     chosen = {key: value for key, value in asdict(s3).items() if value is not None}
-    table = [f"{key} = {value if isinstance(value, float) else json.dumps(str(value))}" for key, value in chosen.items()]
+    table = [f"{key} = {json.dumps(value, default=str)}" for key, value in chosen.items()]
     file = folder / "aloft.toml"
     file.write_text("\n".join([f"link_seconds = {LINK_SECONDS}", "[s3]", *table]))
     return file
 
 
 @pytest.fixture(scope="module")
-def place(real: RunningStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(real: RunningStore, postgresql: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Ceph together with PostgreSQL; Swift with SQLite, and with the MD5 signed as if it compared nothing else."""
     folder = tmp_path_factory.mktemp(real.name)
+    is_ceph = real.name == "ceph"
+    database = {"database": postgresql.new_database()} if is_ceph else {}
     with FaultProxy(int(real.url.rpartition(":")[2])) as proxy:
-        file = written(folder, real.settings(public_endpoint=proxy.store_url))
-        with start_service(folder / "data", config=file) as service:
+        file = written(folder, real.settings(public_endpoint=proxy.store_url, content_md5=not is_ceph))
+        with start_service(folder / "data", config=file, **database) as service:
             yield Place(service, proxy)
 
 

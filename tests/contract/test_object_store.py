@@ -291,6 +291,19 @@ async def test_what_a_store_answers_is_understood_by_devices(s3: Contract) -> No
     assert await understood("PUT", elsewhere, b"right") in (LinkExpired, Unavailable)
 
 
+async def test_the_md5_can_be_signed_for_a_store_that_compares_nothing_else(s3: Contract) -> None:
+    body = b"right"
+    object_id, other = hashlib.sha256(body).digest(), hashlib.md5(b"wrong", usedforsecurity=False).digest()
+    key = object_key(s3.owner, object_id, 0)
+    link = s3.store.sign_put(BASE, key, object_id, len(body), 300, other)
+    assert (await put(s3, link, body)).status_code == 400
+    plain = {name: value for name, value in link.headers.items() if name != "Content-MD5"}
+    assert (await put(s3, link.model_copy(update={"headers": plain}), body)).status_code == 403
+    assert s3.store.stat([key]) == {}
+    link = s3.store.sign_put(BASE, key, object_id, len(body), 300, hashlib.md5(body, usedforsecurity=False).digest())
+    assert (await put(s3, link, body)).status_code == 200
+
+
 async def test_encryption_at_rest_is_asked_for_in_the_link(ceph: RunningStore) -> None:
     """Ceph has a key called testkey."""
     store = S3Store(ceph.settings(sse="aws:kms", sse_kms_key="testkey"))

@@ -136,6 +136,7 @@ NONSENSE: dict[str, tuple[Ask, Any]] = {
     "a plan to upload by fetching": (ask_upload, {"missing": [LINK], "expires_in": 1}),
     "a plan that was too late already": (ask_upload, {"missing": [], "expires_in": -5}),
     "a plan for ever": (ask_upload, {"missing": [], "expires_in": HUGE}),
+    "a plan that wants the MD5 of another object": (ask_upload, {"missing": [], "unsigned": [ANOTHER["id"]], "expires_in": 1}),
     "a plan to fetch another object": (ask_download, {"links": [{**LINK, **ANOTHER}], "expires_in": 1}),
     "a plan to fetch nothing": (ask_download, {"links": [], "expires_in": 1}),
     "a plan to fetch it twice": (ask_download, {"links": [LINK, LINK], "expires_in": 1}),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from remote.server.database.postgresql import complete_url
@@ -52,26 +52,26 @@ def examine_postgresql(url: str) -> Iterator[Finding]:
         return
     try:
         with engine.connect() as connection:
-            version, encoding, may_create, is_standby = connection.execute(_ASK).one()
-            known = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar_one()
-            rows = connection.execute(text("SELECT version_num FROM alembic_version")).all() if known else []
+            yield _ask_postgresql(connection)
     except DBAPIError as error:
-        yield failed(
-            SUBJECT, f"it cannot be reached: {error.orig}", "see that it runs, and that its URL, user and password are right"
-        )
-        return
+        mend = "see that it runs, and that its URL, user and password are right"
+        yield failed(SUBJECT, f"it cannot be used: {error.orig}", mend)
     finally:
         engine.dispose()
+
+
+def _ask_postgresql(connection: Connection) -> Finding:
+    version, encoding, may_create, is_standby = connection.execute(_ASK).one()
     if encoding != "UTF8":
-        yield failed(SUBJECT, f"its encoding is {encoding}", "create the database with the encoding UTF8")
-    elif is_standby:
-        yield failed(
-            SUBJECT, "it is a standby, which cannot be written to", "name the primary, or target_session_attrs=read-write"
-        )
-    elif not may_create:
-        yield failed(SUBJECT, "its user may create no tables", "GRANT CREATE ON SCHEMA public to the user, or make it the owner")
-    else:
-        yield _schema([row[0] for row in rows], f"PostgreSQL {version} answers")
+        return failed(SUBJECT, f"its encoding is {encoding}", "create the database with the encoding UTF8")
+    if is_standby:
+        mend = "name the primary, or target_session_attrs=read-write"
+        return failed(SUBJECT, "it is a standby, which cannot be written to", mend)
+    if not may_create:
+        return failed(SUBJECT, "its user may create no tables", "GRANT CREATE ON SCHEMA public to the user, or make it the owner")
+    known = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar_one()
+    rows = connection.execute(text("SELECT version_num FROM alembic_version")).all() if known else []
+    return _schema([row[0] for row in rows], f"PostgreSQL {version} answers")
 
 
 def _schema(found: list[str], says: str) -> Finding:

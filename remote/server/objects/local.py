@@ -41,6 +41,8 @@ class WrongBody(Exception):
 class LocalStore:
     """`ObjectStore` on a folder, with the data plane's side (`incoming`, `open`) for the endpoint that serves it."""
 
+    needs_md5 = False
+
     def __init__(
         self, folder: Path, key: Key, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
     ) -> None:
@@ -59,7 +61,7 @@ class LocalStore:
 
     # ------------------------------------------------------------------------------------------------ ObjectStore
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int) -> Link:
+    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
         grant = Grant("PUT", key, self._expiry(expires_in), length, object_id)
         return Link(id=object_id, method="PUT", url=self._url(base, grant), headers={"Content-Length": str(length)})
 

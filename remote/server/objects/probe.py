@@ -61,6 +61,7 @@ class Probe:
         self._expiry_seconds = expiry_seconds
         self._body = random(1000)
         self._id = hashlib.sha256(self._body).digest()
+        self._md5 = hashlib.md5(self._body, usedforsecurity=False).digest()
         self._wrong = bytes(byte ^ 1 for byte in self._body)
         self._keys: list[str] = []
 
@@ -87,18 +88,19 @@ class Probe:
         yield from self._clock(arrived)
         yield self._found(key)
         yield from self._readable(key)
-        yield self._refuses("a wrong body", self._put(self._put_link()[1], self._wrong), _MEND_SUMS)
+        yield self._wrong_body()
         yield self._refuses("a body that is too short", self._put(self._put_link()[1], self._body[:-1]), _MEND_LENGTH)
         yield self._refuses("a body that is too long", self._put(self._put_link()[1], self._body + b"x"), _MEND_LENGTH)
         yield self._expiry()
         yield self._nothing_else_came(key)
         yield self._deletes(key)
 
-    def _put_link(self, expires_in: int = 300) -> tuple[str, Link]:
+    def _put_link(self, expires_in: int = 300, *, with_md5: bool = False) -> tuple[str, Link]:
         """To a key of its own for each trial."""
+        md5 = self._md5 if with_md5 or self._store.needs_md5 else None
         key = object_key(OWNER, self._id, time.time_ns() // 1000)
         self._keys.append(key)
-        return key, self._store.sign_put(self._base, key, self._id, len(self._body), expires_in)
+        return key, self._store.sign_put(self._base, key, self._id, len(self._body), expires_in, md5)
 
     def _put(self, link: Link, body: bytes) -> Answer:
         return self._send("PUT", link.url, link.headers | {"Content-Length": str(len(body))}, body)
@@ -135,6 +137,13 @@ class Probe:
         unsigned = self._send("GET", self._get_url(key).partition("?")[0], {}, b"")
         mend = "make the bucket private: now whoever knows or guesses a key reads it"
         yield self._refuses("who has no link", unsigned, mend)
+
+    def _wrong_body(self) -> Finding:
+        answer = self._put(self._put_link()[1], self._wrong)
+        if not answer.refused and self._put(self._put_link(with_md5=True)[1], self._wrong).refused:
+            says = f"it does not refuse a wrong body: it answered {answer}; but it does where the MD5 is signed"
+            return failed(SUBJECT, says, "set content_md5 = true in [s3]")
+        return self._refuses("a wrong body", answer, _MEND_SUMS)
 
     def _expiry(self) -> Finding:
         _, link = self._put_link(expires_in=1)

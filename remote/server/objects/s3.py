@@ -40,6 +40,7 @@ class S3Store:
     """`ObjectStore` on a bucket. `BadStoreSettings`."""
 
     def __init__(self, config: S3Config) -> None:
+        self.needs_md5 = config.content_md5
         self._config = config
         try:
             session = _session(config)
@@ -56,13 +57,15 @@ class S3Store:
 
     # ---------------------------------------------------------------------------------------------------------- links
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int) -> Link:
+    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
         headers = {
             "Content-Length": str(length),
             "x-amz-content-sha256": object_id.hex(),
             "x-amz-checksum-sha256": b64encode(object_id).decode(),
             **self._sse,
         }
+        if md5 is not None:
+            headers["Content-MD5"] = b64encode(md5).decode()
         return Link(id=object_id, method="PUT", url=self._sign("PUT", key, headers, expires_in), headers=headers)
 
     def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link:

@@ -62,8 +62,11 @@ def object_key(owner: bytes, object_id: bytes, generation: int) -> str:
 class ObjectStore(Protocol):
     """Every method may be repeated. `sign_…` compute only; the others block, and belong in a worker thread."""
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int) -> Link:
-        """A link that stores exactly these bytes: this key, length and SHA-256, for `expires_in` seconds.
+    needs_md5: bool
+    """Whether links to PUT must sign the MD5."""
+
+    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
+        """A link that stores exactly these bytes: this key, length and SHA-256 (and MD5), for `expires_in` seconds.
 
         `base` is the address by which the caller reaches the service; a store with an address of its own ignores it.
         """
