@@ -29,6 +29,7 @@ SECONDS = 60.0
 SUPERUSER = "postgres"
 TEMPLATE = "migrated"
 _SHARED_MEMORY = Path("/dev/shm")
+_ROOM_NEEDED = 2 * 2**30
 _SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -52,9 +53,10 @@ class Cluster:
         self._server: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
+        """Text without a collation of its own is ordered as English: what is meant to be ordered by its bytes has to say so."""
         command = [
             str(_program("initdb")), "--auth=trust", "--no-sync", "--no-instructions", f"--username={SUPERUSER}",
-            "--encoding=UTF8", "--locale=C.UTF-8", str(self._data),
+            "--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US", str(self._data),
         ]  # fmt: skip
         ran = subprocess.run([*_as_user(), *command], capture_output=True, text=True, cwd="/", check=False)
         if ran.returncode != 0:
@@ -144,7 +146,8 @@ class Cluster:
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="aloft-pg-", dir=_SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None))
+    roomy = os.access(_SHARED_MEMORY, os.W_OK) and shutil.disk_usage(_SHARED_MEMORY).free > _ROOM_NEEDED
+    folder = Path(tempfile.mkdtemp(prefix="aloft-pg-", dir=_SHARED_MEMORY if roomy else None))
     try:
         if os.geteuid() == 0:
             user = pwd.getpwnam(SUPERUSER)
