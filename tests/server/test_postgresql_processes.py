@@ -13,6 +13,7 @@ from typing import TypeVar
 import httpx
 import pytest
 
+from remote.crashpoints import CRASH_AT
 from tests.support.devices import Home, log_in, register, until
 from tests.support.postgresql import Cluster
 from tests.support.service import RunningService, start_service
@@ -25,13 +26,18 @@ DEVICES_PER_PROCESS, COMMITS = 2, 12
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory, postgresql: Cluster) -> Iterator[list[RunningService]]:
+def url(postgresql: Cluster) -> Iterator[str]:
+    url = postgresql.new_database()
+    yield url
+    postgresql.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[list[RunningService]]:
     """Two processes; they share the folder of the objects, too."""
     data: Path = tmp_path_factory.mktemp("service") / "data"
-    url = postgresql.new_database()
     with start_service(data, database=url, quota=QUOTA) as one, start_service(data, database=url, quota=QUOTA) as two:
         yield [one, two]
-    postgresql.drop_database(url)
 
 
 class Client:
@@ -197,6 +203,23 @@ def test_a_commit_that_is_sent_twice_at_once_is_applied_once(client: Callable[..
         assert statuses(answers) == [200] * 3
         assert len({answer.content for answer in answers}) == 1
         assert answers[0].json()["revision"] == 1 + number
+
+
+@pytest.mark.parametrize("point", ["service.commit.recorded", "service.commit.committed"])
+def test_a_process_that_is_killed_in_a_commit_leaves_it_whole_or_undone(
+    client: Callable[..., Client], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """The other process knows which of the two, and is not kept waiting."""
+    one = client(0, f"{point}@example.org")
+    monkeypatch.setenv(CRASH_AT, point)
+    with start_service(tmp_path / "data", database=url) as dying:
+        group = create(one.space, "f", new_id(), b"content")
+        commit = {"number": 1, "replica": one.replica, "epoch": one.epoch, "groups": [group]}
+        with pytest.raises(httpx.TransportError):
+            one.http.post(f"{dying.url}/v1/spaces/{one.space}/commit", json=commit)
+    answer = ok(one.try_commit(group, number=1))
+    assert (answer["revision"], answer["outcomes"][0]["entries"]) == (2, [2])
+    assert one.changes("")["spaces"][0]["revision"] == 2
 
 
 def test_of_those_who_register_one_address_at_once_one_does(client: Callable[..., Client]) -> None:

@@ -17,6 +17,7 @@ from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import create, new_id
 
 ENOUGH = 5
+LONG = 2 * PATIENCE
 
 
 @pytest.fixture
@@ -64,15 +65,17 @@ def test_nothing_acknowledged_is_lost_when_the_database_dies(services: list[Runn
         client.login()
     writers = [Writer(client) for client in clients]
     try:
-        wait_until(lambda: all(len(writer.names) >= ENOUGH for writer in writers), "commits")
+        wait_until(lambda: all(len(writer.names) >= ENOUGH for writer in writers), "commits", LONG)
         postgresql.stop(kind=SIGQUIT)
         try:
-            wait_until(lambda: all(len(writer.refusals) >= ENOUGH for writer in writers), "refusals")
+            wait_until(lambda: all(len(writer.refusals) >= ENOUGH for writer in writers), "refusals", LONG)
         finally:
             postgresql.start()
         before = [len(writer.names) for writer in writers]
         wait_until(
-            lambda: all(len(writer.names) >= n + ENOUGH for writer, n in zip(writers, before, strict=True)), "commits afterwards"
+            lambda: all(len(writer.names) >= n + ENOUGH for writer, n in zip(writers, before, strict=True)),
+            "commits afterwards",
+            LONG,
         )
     finally:
         for writer in writers:

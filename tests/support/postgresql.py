@@ -25,7 +25,7 @@ import psycopg
 from remote.server.config import ServerConfig
 from remote.server.database.opening import open_database
 
-SECONDS = 60.0
+SECONDS = 120.0
 SUPERUSER = "postgres"
 TEMPLATE = "migrated"
 _SHARED_MEMORY = Path("/dev/shm")
