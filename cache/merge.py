@@ -194,6 +194,7 @@ class _Merge:
         self.fates: dict[int, Fate] = {}
         self.into: dict[int, int] = {}  # folder that was merged -> folder that took its children
         self.unchecked: set[int] = set()  # decided inodes whose parents may be gone
+        self.revived: dict[int, None] = {}  # folders that have names only for what lies in them
 
     def run(self, contacts: Contacts) -> Merged:
         self.keep = contacts.keep
@@ -202,6 +203,7 @@ class _Merge:
         for ino in sorted(contacts.inodes):
             self.keep_folder_in_use(ino)
         self.reach_fixpoint(contacts.moved_folders)
+        self.let_unused_go()
         copies = self.name_copies()
         return Merged({i: frozenset(names) for i, names in self.decided.items()}, self.states, self.fates, copies, self.rules)
 
@@ -346,6 +348,7 @@ class _Merge:
         self.decide(folder)
         self.decided[folder] = {min(known)}
         self.unchecked.add(folder)
+        self.revived[folder] = None
         self.rules["folder revived"] += 1
 
     def undo_a_cycle(self, moved_folders: Set[int]) -> bool:
@@ -383,6 +386,23 @@ class _Merge:
                 self.rules["cycle undone"] += 1
                 return
         raise MergeImpossible("folders lie in each other, and no move of this device is to blame")
+
+    def let_unused_go(self) -> None:
+        """A folder that was revived for what an undone move took out of it again stays removed."""
+        used = Counter(parent for names in self.decided.values() for parent, _ in names)
+        waiting = list(self.revived)
+        while waiting:
+            folder = waiting.pop()
+            if not used[folder] and not self.has_undecided_child(folder):
+                for parent, _ in self.decided[folder]:
+                    used[parent] -= 1
+                    if parent in self.revived:
+                        waiting.append(parent)
+                self.decided[folder] = set()
+
+    def has_undecided_child(self, folder: int) -> bool:
+        children = [*self.service.children(folder), *self.local.children(folder)]
+        return any(child not in self.decided and (folder, name) in self.names(child) for name, child in children)
 
     def separate_names(self) -> bool:
         """Give every name to one inode; false if it was so already."""

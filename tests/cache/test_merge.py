@@ -245,6 +245,14 @@ def test_in_a_cycle_of_folders_our_move_is_undone() -> None:
     assert merged_trees(base, service, local).entries == service.entries
 
 
+def test_a_folder_is_not_revived_for_a_move_that_is_undone() -> None:
+    """Nor are those above it: nothing would lie in them."""
+    base = tree(("p", P, FOLDER), ((P, "q"), Q, FOLDER), ((Q, "f"), F, FOLDER), ("g", G, FOLDER))
+    service = tree(("g", G, FOLDER), ((G, "p"), P, FOLDER), nameless={Q: FOLDER, F: FOLDER})
+    local = tree(("p", P, FOLDER), ((P, "q"), Q, FOLDER), ((Q, "f"), F, FOLDER), ((F, "g"), G, FOLDER))
+    assert merged_trees(base, service, local).entries == service.entries
+
+
 def test_folders_of_one_name_are_merged_all_the_way_down() -> None:
     service = tree(("p", P, FOLDER), ((P, "sub"), Q, FOLDER), ((Q, "theirs"), F, file()))
     local = tree(("p", 10, FOLDER), ((10, "sub"), 11, FOLDER), ((11, "ours"), G, file()))

@@ -175,3 +175,27 @@ def test_what_is_written_through_an_old_handle_is_not_taken_for_what_the_file_ho
         assert len(names(world.devices[0])) == 1
 
     stage(play)
+
+
+def test_a_folder_that_was_removed_does_not_come_back_empty_for_a_move_that_is_undone() -> None:
+    """The merge revived it for what had been moved into it, and then undid the move, which closed a cycle."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "mkdir", b=A)
+        await do(ada, "mkdir", a=1, b=B)
+        await do(ada, "mkdir", b=FOLDER)
+        await world.settle()
+        world.devices[1].set_cable(False)
+        await do(bob, "move", a=2, b=2)  # /d into /a/b
+        await do(ada, "rmdir")  # /a/b
+        await do(ada, "move", a=0, b=2)  # /a into /d
+        await world.settle_for(3.0)
+        world.devices[1].set_cable(True)
+        await world.settle()
+        folder = world.devices[1].drive.replica.lookup(ROOT, "d").ino
+        (moved,) = world.devices[1].drive.replica.list_entries(folder, 0, 10)
+        assert moved.name == "a"
+        assert not world.devices[1].drive.replica.list_entries(moved.node.ino, 0, 10)
+
+    stage(play)
