@@ -24,6 +24,8 @@ from remote.retry import Backoff, retried
 IN_FLIGHT_MAX = 96 * 2**20
 """Plain bytes that are being cut, encoded or sent, of all files together."""
 LINK_MARGIN = 30.0
+TURN_SECONDS = 20.0
+"""After so long no further attempt is made in one turn: one that stalled has taken more, and others wait for it."""
 PUT_ATTEMPTS = 4
 LONGEST_WAIT = 10.0
 """Seconds between two attempts that hold a turn and memory; who is asked for more patience waits in the queue."""
@@ -143,6 +145,7 @@ class Sender:
                 lambda: self._attempt(space, encoded, link, valid_until),
                 policy=Backoff(base=0.2, cap=5.0, random=self._random),
                 attempts=PUT_ATTEMPTS,
+                seconds=TURN_SECONDS,
                 longest_wait=LONGEST_WAIT,
             )
         self._reachability.went_well()

@@ -165,6 +165,28 @@ async def test_an_upload_that_is_told_to_wait_holds_no_turn(tmp_path: Path) -> N
         assert device.sender.turns.active == 0
 
 
+async def test_an_upload_that_stalls_holds_its_turn_for_one_attempt(tmp_path: Path, mock_clock: MockClock) -> None:
+    """The next one is made from the queue, where others come in between and the status says why."""
+    service = MemoryService()
+    device = Contents(tmp_path / "a", service)
+    stalls = 0
+
+    async def stall(name: str) -> None:
+        nonlocal stalls
+        if name == "put_object":
+            stalls += 1
+            mock_clock.jump(30.0)
+            raise StoreUnavailable("no progress for 30 seconds")
+
+    service.before = stall
+    mock_clock.rate = 1.0
+    async with device.running():
+        await device.write(device.create("large"), random.Random(1).randbytes(200_000))
+        await until(lambda: device.uploads.trouble is not None)
+        assert (stalls, device.uploads.trouble) == (1, "no progress for 30 seconds")
+        assert device.sender.turns.active == 0
+
+
 # ------------------------------------------------------------------------------------------------------- the connection
 
 
