@@ -329,14 +329,13 @@ class Drive:
 
         If it cannot go on (offline, paused, stopped, errors), returns at once with what waits, unless there is a timeout.
         """
-        point = SyncPoint(self._tree, self._pending, self.replica.path_of)
-        await point.draw(self._is_finished)
+        point = await self._sync_point()
         deadline = trio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
         self._uploads.skip_quiet()
         self._exchange.push.wake()
         self.connection.try_now()
         patience = _Patience(trio.current_time())
-        while not await point.reached():
+        while point is None or not await point.reached():
             reason = self._why_not()
             trouble = self._trying_again()
             if patience.is_over(trio.current_time(), self._progress(), failing=bool(trouble)):
@@ -346,7 +345,16 @@ class Drive:
             if trio.current_time() >= deadline:
                 return await self._not_synced(point, reason or "it takes longer")
             await trio.sleep(SYNC_PERIOD)
+            point = point or await self._sync_point()
         return SyncReport(True, None, (), 0, 0)
+
+    async def _sync_point(self) -> SyncPoint | None:
+        """None while it is not known yet what a service lost: all of that has to reach it again."""
+        if self._exchange.reconnect.under_way:
+            return None
+        point = SyncPoint(self._tree, self._pending, self.replica.path_of)
+        await point.draw(self._is_finished)
+        return point
 
     def _why_not(self) -> str | None:
         """Why nothing goes to the service now; None: it does, or may at any moment."""
@@ -363,7 +371,7 @@ class Drive:
             return "paused (aloft resume ends that)"
         if self._exchange.deletions.tripped():
             return "many files would be deleted (aloft confirm-deletes, or aloft undo-deletes)"
-        return "some files have errors" if self._pending.has_errors() else None
+        return "some files have errors" if self._pending.has_errors() or self._exchange.push.status.problems else None
 
     def _trying_again(self) -> tuple[str, ...]:
         """What fails, and waits for its next attempt: contents, commits, or a part of the drive."""
@@ -374,7 +382,9 @@ class Drive:
     def _progress(self) -> tuple[int, int]:
         return self._sender.counters.objects, self._exchange.push.status.commits
 
-    async def _not_synced(self, point: SyncPoint, reason: str) -> SyncReport:
+    async def _not_synced(self, point: SyncPoint | None, reason: str) -> SyncReport:
+        if point is None:
+            return SyncReport(False, reason, (), 0, 0)
         waiting = await point.waiting()
         return SyncReport(False, reason, waiting.paths, waiting.files, waiting.bytes)
 

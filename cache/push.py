@@ -48,6 +48,7 @@ PULL_PATIENCE = 60.0
 """Seconds that push waits, after a conflict, for the pull that resolves it."""
 HELD_SECONDS = 30.0
 """What the service has no room for, or refuses, is offered again after this."""
+GONE = "the service does not have this version any more, and its bytes are not on this device"
 
 
 class UploadQueue(Protocol):
@@ -346,9 +347,13 @@ class Push:
             ino = self._ino(change.id)
             self._held.inodes[ino] = until
             self._contents.set_error(ino, reason)
-        self._problems = {text: end for text, end in self._problems.items() if end > trio.current_time()}
         names = ", ".join(entry.name for entry in group.entries[:3]) or "a file"
-        self._problems[f"{names}: {reason}"] = until + HELD_SECONDS
+        self._show(f"{names}: {reason}", until)
+
+    def _show(self, problem: str, until: float) -> None:
+        """In the status, until it was offered again."""
+        self._problems = {text: end for text, end in self._problems.items() if end > trio.current_time()}
+        self._problems[problem] = until + HELD_SECONDS
 
     def _ino(self, id_: bytes) -> int:
         ino = self._tree.ino_of(id_)
@@ -371,8 +376,9 @@ class Push:
         got = []
         for (ino, id_), data in zip(wanted, answer.manifests, strict=True):
             if data is None:
-                self._held.inodes[ino] = trio.current_time() + HELD_SECONDS
-                self._contents.set_error(ino, "the service does not have this version any more")
+                self._held.inodes[ino] = until = trio.current_time() + HELD_SECONDS
+                self._contents.set_error(ino, GONE)
+                self._show(f"{', '.join(name for _, name in self._tree.names(ino)[:3])}: {GONE}", until)
             elif manifest_id(data) != id_:
                 raise Nonsense("the service sent a manifest under another's name")
             else:

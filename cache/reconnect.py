@@ -43,6 +43,12 @@ class Reconnect:
         self._randomness = randomness
         self._wake = wake
 
+    @property
+    def under_way(self) -> bool:
+        """A person said to go on, and what the service lost is not known yet."""
+        found = (self._store.replacing(space.number) for space in self._store.spaces())
+        return any(replacing is not None and replacing.reconnecting for replacing in found)
+
     def look(self) -> Reconnection | None:
         """What stopped the exchange; None: nothing did. `CannotReconnect`."""
         reason, by = self._connection.stopped_because, self._connection.stopped_by

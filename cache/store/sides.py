@@ -99,12 +99,16 @@ class LocalSide:
             return None
         if row.kind is not Kind.FILE:
             return state_of_row(row, None)
-        top = self._execute(
-            "SELECT CASE WHEN sealed THEN manifest_id END, size, CASE WHEN sealed THEN sha256 END "
-            "FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1",
-            (ino,),
-        ).fetchone()
+        top = self._execute(_TOP_DRAFT, (ino, -1 if row.manifest_id is None else row.manifest_size)).fetchone()
         return state_of_row(row, Content(*(top or (row.manifest_id, row.manifest_size, row.sha256))))
+
+
+_TOP_DRAFT = (
+    "SELECT CASE WHEN sealed THEN manifest_id END, size, CASE WHEN sealed THEN sha256 END FROM draft WHERE ino = ?1 "
+    "AND NOT (extents = x'' AND floor >= size AND size = ?2 AND id = (SELECT min(id) FROM draft WHERE ino = ?1)) "
+    "ORDER BY id DESC LIMIT 1"
+)
+"""None of a draft that holds nothing, over the content that it shows: what the service lost is sent again through one."""
 
 
 class BaseSide:

@@ -51,8 +51,9 @@ MERGE_ROWS = (
 """Every row of the merge table (sync.md) and every rule of the fixpoint."""
 
 FAULTS = (
-    *("offline", "cable", "crash", "service crash", "service restart"),
-    *("collection", "home restored"),
+    *("offline", "cable", "crash", "crash in a request", "crash at a point"),
+    *("service crash", "service crash at a point", "service restart"),
+    *("collection", "home restored", "service restored"),
 )
 """Beside those that meet single requests."""
 _BY_RULE = {
@@ -108,6 +109,8 @@ class _Observer:
                 applied = original(store, *arguments)
             finally:
                 self._device = None
+            if self._ledger.device_at(store.database.path) is None:
+                return applied  # it died in the middle of it
             for source, copy in applied.moved:
                 self._ledger.copied(device, copy, moving[source])
             for folder in revived:

@@ -1,14 +1,19 @@
 """One device of a simulation: a home on the disk, and one drive after the other that lives on it.
 
-A crash is what SIGKILL leaves: the files as they are at that moment (between two steps of the loop) are copied to a new place,
-and whatever the dying drive still does, it does to the old one. Its requests that are under way may still be applied.
+A crash is what SIGKILL leaves: the files as they are at that moment are copied to a new place, and whatever the dying drive
+still does, it does to the old one. The moment is between two steps of the loop, at a step of a request, or at a named point in
+the middle of a write (`remote.crashpoints`), where a transaction may be open: what is not committed is not in the WAL, or is
+there without the end that would make it count, so the next process does not see it, as after a kill. Requests that are under
+way may still be applied.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +29,10 @@ from tests.simulation.runtime import OwnClock, OwnRandomness
 from tests.simulation.serving import DEVICES, Backend
 
 OPTIONS = DriveOptions(cache_size=2 * 2**20, upload_delay=0.2, io_timeout=5.0)
+
+
+class Died(BaseException):
+    """The process died while it did something for a person, so the operation has no end. No part of a drive may catch it."""
 
 
 @dataclass(eq=False)
@@ -43,6 +52,7 @@ class Hooks:
     trace: Callable[[str], None]
     happened: Callable[[Fault], None]
     committed: Callable[[str], None]
+    count: Callable[[str], None]
 
 
 @dataclass(eq=False)
@@ -54,6 +64,8 @@ class _Life:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     operations: set[trio.CancelScope] = field(default_factory=set)
+    person: trio.lowlevel.Task | None = None
+    """The task in which something is done on it by a person."""
 
 
 class Device:
@@ -80,6 +92,7 @@ class Device:
         self._backup: tuple[Path, object] | None = None
         self._running: _Life | None = None
         self._until_crash: int | None = None
+        self._until_point: int | None = None
 
     # ------------------------------------------------------------------------------------------------------- its lives
 
@@ -92,6 +105,10 @@ class Device:
     def wire(self) -> Wire:
         assert self._running is not None
         return self._running.wire
+
+    @property
+    def home(self) -> Path:
+        return self._home
 
     @property
     def alive(self) -> bool:
@@ -128,8 +145,8 @@ class Device:
         self._hooks.ledger.device_started(self.name, database)
         await self._nursery.start(self._live, life)
 
-    @staticmethod
-    async def _live(life: _Life, task_status: trio.TaskStatus[None]) -> None:
+    async def _live(self, life: _Life, task_status: trio.TaskStatus[None]) -> None:
+        _RUNNING.set((self, life))
         try:
             with life.scope:
                 await life.drive.run(task_status=task_status)
@@ -162,19 +179,36 @@ class Device:
         """Die after so many more steps of requests."""
         self._until_crash = steps
 
+    def crash_at_point(self, points: int) -> None:
+        """Die at a crash point, after passing so many."""
+        self._until_point = points
+
     def crash_never(self) -> None:
-        self._until_crash = None
+        self._until_crash = self._until_point = None
 
     def _step(self) -> None:
         if self._until_crash is not None:
             self._until_crash -= 1
             if self._until_crash < 0:
                 self._hooks.trace(f"{self.name} dies in the middle of it")
+                self._hooks.count("fault: crash in a request")
                 self._die()
+
+    def _passed(self, life: _Life, point: str) -> None:
+        if self._until_point is None or life is not self._running:
+            return
+        self._until_point -= 1
+        if self._until_point < 0:
+            self._hooks.trace(f"{self.name} dies at {point}")
+            self._hooks.count("fault: crash at a point")
+            self._hooks.count(f"crash point: {point}")
+            self._die()
+            if trio.lowlevel.current_task() is life.person:
+                raise Died
 
     def _die(self) -> None:
         life, self._running = self._running, None
-        self._until_crash = None
+        self.crash_never()
         if life is None:
             return
         left = self._next_home()
@@ -188,12 +222,21 @@ class Device:
         for scope in life.operations:
             scope.cancel()
 
-    def operation(self) -> trio.CancelScope:
-        """Within, something is done on this process: it ends with it."""
-        assert self._running is not None
-        scope = trio.CancelScope()
-        self._running.operations.add(scope)
-        return scope
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Within, a person does something on this process: it ends with it. `Died` if that is in the middle of a write."""
+        life = self._running
+        assert life is not None
+        before, token = life.person, _RUNNING.set((self, life))
+        life.person = trio.lowlevel.current_task()
+        try:
+            with trio.CancelScope() as scope:
+                life.operations.add(scope)
+                yield
+        finally:
+            life.operations.discard(scope)
+            life.person = before
+            _RUNNING.reset(token)
 
     # -------------------------------------------------------------------------------------------------------- backups
 
@@ -228,6 +271,18 @@ class Device:
         self.cable = plugged
         if self._running is not None:
             self._running.wire.set_cable(plugged)
+
+
+_RUNNING: ContextVar[tuple[Device, _Life] | None] = ContextVar("running", default=None)
+"""For which process the code works that runs now."""
+
+
+def passed(point: str) -> None:
+    """The code passes a crash point of a client."""
+    running = _RUNNING.get()
+    if running is not None:
+        device, life = running
+        device._passed(life, point)
 
 
 def _copy(source: Path, target: Path) -> None:

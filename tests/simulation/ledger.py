@@ -106,6 +106,10 @@ class Ledger:
         self.service_left()
         self._served = Served(data, space)
 
+    def service_moved(self, data: Path) -> None:
+        """It crashed, and goes on in a copy of its data folder. A commit that it had applied may have to be looked at yet."""
+        self.served.move(data)
+
     def service_left(self) -> None:
         """The data folder is about to be replaced."""
         if self._served is not None:
@@ -183,6 +187,7 @@ class Ledger:
             self.fail(f"{handle.device} reads {self.show(data)} where {self.show(bytes(handle.data))} was written")
         elif handle.uncertain:
             handle.holds(id_, data)
+            handle.saw = self._seen(handle.device, handle.inode, handle.content)
             self._devices[handle.device].local[handle.inode] = handle.content
 
     def sees(self, device: str, ino: int) -> Contents:
@@ -232,9 +237,10 @@ class Ledger:
             self._handles.pop(id(handle.file), None)
 
     def _find(self, handle: Handle) -> None:
-        """A file may have become another inode's: a conflicted copy."""
-        if handle.file.ino is not None:
-            handle.inode = self.id_of(handle.device, handle.file.ino)
+        """A file may have become another inode's: a conflicted copy. Not if the transaction that makes it so ends here."""
+        row = self._replicas[handle.device].execute("SELECT id FROM identity WHERE ino = ?", (handle.file.ino,)).fetchone()
+        if row is not None:
+            handle.inode = row[0]
 
     def _is_deleted_here(self, handle: Handle, ino: int) -> bool:
         """Whether the file has no name because somebody on this device removed it, so that what is written goes with it."""
@@ -423,7 +429,11 @@ class Ledger:
         return id_
 
 
-_CONTENT = "SELECT i.kind, i.manifest_id, EXISTS (SELECT 1 FROM draft d WHERE d.ino = i.ino) FROM inode i WHERE i.ino = ?"
+_CONTENT = (
+    "SELECT i.kind, i.manifest_id, EXISTS (SELECT 1 FROM draft d WHERE d.ino = i.ino AND NOT (d.extents = x'' "
+    "AND d.floor >= d.size AND d.size = i.manifest_size)) FROM inode i WHERE i.ino = ?"
+)
+"""A draft that holds nothing was made by the drive, so that what the service lost is sent again."""
 _IS_HASHED = "SELECT 1 FROM draft WHERE ino = ? AND sha256 IS NOT NULL"
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "

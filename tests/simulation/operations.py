@@ -16,7 +16,7 @@ from cache.errors import CacheError
 from cache.model import AttributeUpdate, Node, RenameMode
 from cache.store.schema import ROOT
 from remote.protocol import Kind
-from tests.simulation.device import Device, Handle
+from tests.simulation.device import Device, Died, Handle
 from tests.simulation.ledger import Ledger
 
 T = TypeVar("T")
@@ -26,10 +26,6 @@ _LONG_SAID = "long….txt"
 HANDLES_MAX = 4
 SYNC_SECONDS = 5.0
 _KIB = 1024
-
-
-class Died(Exception):
-    """The process died while it did something, so the operation has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +66,9 @@ class Person:
                 return
             except Died:
                 pass
+            except BaseExceptionGroup as group:
+                if group.split(Died)[0] is None:
+                    raise
         self._trace(f"{self._device.name} {kind} was cut off by the end of process {life}")
 
     # ----------------------------------------------------------------------------------------------------- what there is
@@ -110,6 +109,14 @@ class Person:
 
     def _say(self, what: str) -> None:
         self._trace(f"{self._device.name} {what}".replace(NAMES[-1], _LONG_SAID))
+
+    def remove(self, wanted: Callable[[Entry], bool]) -> int:
+        """Remove every name of a file that is `wanted`; how many there were."""
+        found = [entry for entry in self._files() if wanted(entry)]
+        for entry in found:
+            self._say(f"gives up {entry.path}")
+            self._unlink(entry)
+        return len(found)
 
     # -------------------------------------------------------------------------------------------------------- open files
 

@@ -79,9 +79,8 @@ SHARED = {"create": 6, "mkdir": 4, "link": 1, "symlink": 1, "mkdir_deep": 2}
 FAULTS = {"fault": 14, "cable": 3, "crash": 4, "service": 2, "collect": 2}
 RESTORED_HOMES = 0.15
 """In so many lives the home of a device is once put back to a backup,"""
-RESTORED_SERVICES = 0.0
-"""and in so many the service. None yet: what was edited over bytes that only the lost state had cannot be had any more, and the
-end of a life does not know that."""
+RESTORED_SERVICES = 0.1
+"""and in so many the service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Served:
     def __init__(self, data: Path, space: bytes) -> None:
         self._data = data
         self._space = space
-        self._sql = sqlite3.connect(f"file:{data / 'aloft.db'}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+        self._sql = _connect(data)
         self._plain: dict[bytes, bytes] = {}
         self._bytes: dict[bytes, bytes] = {}
         self._owner: bytes = self._sql.execute("SELECT owner FROM spaces WHERE id = ?", (space,)).fetchone()[0]
@@ -102,6 +102,14 @@ class Served:
 
     def close(self) -> None:
         self._sql.close()
+
+    def move(self, data: Path) -> None:
+        """The folder is another now, with all that was committed in this one. What of it was taken is known as before."""
+        self._sql.close()
+        self._data = data
+        self._sql = _connect(data)
+        self._plain.clear()
+        self._bytes.clear()
 
     def reload(self) -> None:
         self.tree = Tree(self._space)
@@ -149,6 +157,17 @@ class Served:
 
     # -------------------------------------------------------------------------------------------------------- contents
 
+    def has_version(self, inode: bytes, manifest_id: bytes) -> bool:
+        key = (self._space, inode, manifest_id)
+        return self._has("SELECT 1 FROM versions WHERE space_id = ? AND inode = ? AND manifest_id = ?", key)
+
+    def has_object(self, object_id: bytes) -> bool:
+        """Whether the devices of the account may have it."""
+        return self._has("SELECT 1 FROM space_objects WHERE space_id = ? AND object_id = ?", (self._space, object_id))
+
+    def _has(self, statement: str, key: tuple[bytes, ...]) -> bool:
+        return self._sql.execute(statement, key).fetchone() is not None
+
     def versions(self) -> dict[bytes, set[bytes]]:
         """The manifests of all contents of each inode that are kept."""
         found: dict[bytes, set[bytes]] = {}
@@ -188,6 +207,10 @@ class Served:
         file = self._data / "objects" / self._owner.hex() / name[:3] / f"{name}.{row[0]}"
         assert file.exists(), "a content on the service names an object that the store does not have"
         return file.read_bytes()[: chunk.stored_length]
+
+
+def _connect(data: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{data / 'aloft.db'}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
 
 
 _RULES = {

@@ -74,6 +74,7 @@ class Backend:
         """Counts starts: an answer of an earlier one never arrives."""
         self.changes = 0
         """How often what the service holds became another."""
+        self._until_point: int | None = None
         self.on_served: Callable[[], None] = lambda: None
         """Called when a request was served, before its answer leaves: where the service may die."""
         self.start()
@@ -93,8 +94,23 @@ class Backend:
             self.service.close()
             self.service = None
 
+    def crash_at_point(self, points: int) -> None:
+        """Die at a crash point, after passing so many."""
+        self._until_point = points
+
+    def crash_never(self) -> None:
+        self._until_point = None
+
+    def dies_at(self, point: str) -> bool:
+        """It passes a crash point: whether it is the one at which it is to die."""
+        if self._until_point is None or self.service is None or point.startswith("service.start."):
+            return False
+        self._until_point -= 1
+        return self._until_point < 0
+
     def crash(self) -> None:
         """At this very moment: what is in its files is all that is left."""
+        self.crash_never()
         left = self._next_place()
         _copy(self.data, left)
         self.stop()
@@ -149,7 +165,7 @@ class _NoPasswords:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """All files of a data folder. Objects never change, so they are shared."""
+    """All files of a data folder. Objects that are whole never change, so they are shared."""
     for folder, _, files in os.walk(source):
         there = target / Path(folder).relative_to(source)
         there.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -157,7 +173,8 @@ def _copy(source: Path, target: Path) -> None:
             if name.endswith("-shm"):
                 continue
             file = Path(folder) / name
-            if "objects" in file.relative_to(source).parts:
+            parts = file.relative_to(source).parts
+            if "objects" in parts and "incoming" not in parts:
                 os.link(file, there / name)
             else:
                 shutil.copyfile(file, there / name)

@@ -14,11 +14,14 @@ from pathlib import Path
 
 import trio
 
+from remote import crashpoints
+from tests.simulation import device as devices
 from tests.simulation import runtime
 from tests.simulation.coverage import observed
 from tests.simulation.device import Device, Hooks
 from tests.simulation.invariants import check_healed, check_local, unquiet
 from tests.simulation.ledger import Ledger
+from tests.simulation.lost import give_up_lost
 from tests.simulation.network import CLASSES, Fault
 from tests.simulation.operations import OPERATIONS, Person
 from tests.simulation.scenario import Scenario, Step
@@ -80,7 +83,7 @@ class World:
         self.backend = Backend(folder, scenario.seed)
         self.ledger = Ledger(single="ada" if scenario.single else None)
         self.ledger.service_at(self.backend.data, self.backend.space)
-        hooks = Hooks(self.ledger, trace, self._fault_met, self.ledger.committed)
+        hooks = Hooks(self.ledger, trace, self._fault_met, self.ledger.committed, self._count)
         self.devices = [
             Device(index, folder, self.backend, scenario.seed, nursery, hooks, scenario.skews[index])
             for index in range(scenario.devices)
@@ -172,28 +175,47 @@ class World:
         device.drive.set_offline(False)
 
     async def _crash(self, device: Device, step: Step) -> None:
-        if step.a % 3 == 0:
+        if step.a % 4 == 0:
             self._count("fault: crash")
             self.trace(f"{device.name} crashes")
             await device.crash()
-        else:
+        elif step.a % 4 == 1:
             device.crash_after(step.b % 12)
+        else:
+            device.crash_at_point(step.b % 20)
 
     async def _service(self, device: Device, step: Step) -> None:
         if self.backend.service is None:
             return  # it is down already
-        crash = step.a % 2 == 0
-        self._count(f"fault: service {'crash' if crash else 'restart'}")
-        self.trace("the service crashes" if crash else "the service restarts")
-        if crash:
-            self.backend.crash()
-            self.ledger.service_at(self.backend.data, self.backend.space)
-            for each in self.devices:
-                if each.alive:
-                    each.wire.break_all()
+        if step.a % 3 == 0:
+            self.backend.crash_at_point(step.c % 12)
+        elif step.a % 3 == 1:
+            self._count("fault: service crash")
+            self.trace("the service crashes")
+            self._kill_service((0.0, 0.5, 4.0)[step.b % 3])
         else:
+            self._count("fault: service restart")
+            self.trace("the service restarts")
             self.backend.stop()
-        self._nursery.start_soon(self._start_later, (0.0, 0.5, 4.0)[step.b % 3])
+            self._nursery.start_soon(self._start_later, (0.0, 0.5, 4.0)[step.b % 3])
+
+    def _kill_service(self, down_seconds: float) -> None:
+        self.backend.crash()
+        self.ledger.service_moved(self.backend.data)
+        for each in self.devices:
+            if each.alive:
+                each.wire.break_all()
+        self._nursery.start_soon(self._start_later, down_seconds)
+
+    def passed(self, point: str) -> None:
+        """The code of a device, or of the service, passes a crash point."""
+        if not point.startswith("service."):
+            devices.passed(point)
+        elif self.backend.dies_at(point):
+            self._count("fault: service crash at a point")
+            self._count(f"crash point: {point}")
+            self.trace(f"the service dies at {point}")
+            self._kill_service(0.5)
 
     async def _start_later(self, seconds: float) -> None:
         await trio.sleep(seconds)
@@ -250,6 +272,11 @@ class World:
                 self.trace(f"{device.name} goes on, though {device.drive.connection.stopped_because}")
                 device.drive.reconnect(go_on=True)
 
+    def _give_up_lost(self) -> None:
+        for device in self.devices:
+            if device.alive and device.drive.connection.stopped_because is None:
+                self.counts["event: lost file given up"] += give_up_lost(self.ledger, device, self.people[device.index])
+
     def _count(self, what: str) -> None:
         self.counts[what] += 1
 
@@ -258,6 +285,9 @@ class World:
     async def heal(self) -> None:
         """Undisturbed rounds, in one of three orders, until every side is quiet."""
         self.trace("healing")
+        self.backend.crash_never()
+        for device in self.devices:
+            device.crash_never()
         await trio.sleep(5.0)  # whatever was to come back by itself has come back
         for device in self.devices:
             if not device.alive:
@@ -265,7 +295,6 @@ class World:
             device.set_cable(True)
             device.wire.disarm()
             device.wire.latency, device.wire.page_limit = 0.0, None
-            device.crash_never()
             await self.people[device.index].close_all()
             device.drive.set_offline(True)
         chance = random.Random(f"healing {self.scenario.seed}")
@@ -274,6 +303,8 @@ class World:
             device.drive.set_offline(False)
         for self.rounds in range(1, ROUNDS + 1):
             self._reconnect()
+            if self.ledger.was_restored:
+                self._give_up_lost()
             await ORDERS[self.scenario.healing](self, chance.sample(self.devices, len(self.devices)))
             self.ledger.raise_if_wrong()
             if self._is_quiet():
@@ -382,12 +413,15 @@ def _run(scenario: Scenario, act: Callable[[World], Awaitable[None]], *, keep_tr
 async def _live(outcome: Outcome, folder: Path, act: Callable[[World], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
         world = World(outcome.scenario, folder, nursery, outcome.trace)
+        before = crashpoints.install(world.passed)
         try:
             with _errors_into(world.ledger.wrong, outcome.trace), observed(world.ledger, world.counts):
                 await act(world)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the finding
             outcome.failure = f"{type(error).__name__}: {error}"
             outcome.trace("".join(traceback.format_exception(error)))
+        finally:
+            crashpoints.install(before)
         outcome.counts, outcome.rounds, outcome.steps_done = world.counts, world.rounds, world.steps_done
         outcome.virtual_seconds = trio.current_time()
         for device in world.devices:
