@@ -24,7 +24,8 @@ SECRET_KEY = "testing"
 BUCKET = "objects"
 """As the fault proxy tells objects by their path."""
 PATIENCE = 60.0
-"""Seconds for a server to begin, or to end."""
+"""Seconds for what a server that runs should do."""
+START_SECONDS = 180.0
 COMMAND_SECONDS = 120
 PORTS = (10_000, 32_000)
 
@@ -94,7 +95,7 @@ class RunningStore:
         client = boto3.client(
             "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY
         )
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + START_SECONDS
         while True:
             try:
                 client.create_bucket(Bucket=BUCKET)
@@ -122,7 +123,7 @@ def free_ports(count: int) -> list[int]:
 
 def wait_for_http(url: str, servers: Servers) -> None:
     """Return when `url` answers anything."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + START_SECONDS
     while True:
         with contextlib.suppress(httpx.HTTPError):
             httpx.get(url, timeout=5, trust_env=False)
