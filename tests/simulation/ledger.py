@@ -337,7 +337,7 @@ class Ledger:
         if manifest is None:
             return
         mine, theirs = self.sees(device, source), self.content(manifest)
-        if theirs in mine and not self._replicas[device].execute(_IS_HASHED, (source,)).fetchone():
+        if theirs in mine and self._replicas[device].execute(_IS_HASHED, (source,)).fetchone() != (1,):
             return  # the drive cannot know yet that they are equal
         excused = self._devices[device].stale
         if any(id_ in excused or self.history.contents[id_].forgiven for id_ in (*mine, theirs)):
@@ -434,7 +434,8 @@ _CONTENT = (
     "AND d.floor >= d.size AND d.size = i.manifest_size)) FROM inode i WHERE i.ino = ?"
 )
 """A draft that holds nothing was made by the drive, so that what the service lost is sent again."""
-_IS_HASHED = "SELECT 1 FROM draft WHERE ino = ? AND sha256 IS NOT NULL"
+_IS_HASHED = "SELECT sealed AND sha256 IS NOT NULL FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1"
+"""Of what was written last: what was written before it says nothing."""
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "
     "OR EXISTS (SELECT 1 FROM inode_base b WHERE b.ino = x.ino) OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = x.ino) "
