@@ -298,6 +298,20 @@ def test_a_copy_of_what_was_edited_further_is_found(world: World) -> None:
     assert "though one of them replaced the other" in copy_is_judged(world, here, b"first")
 
 
+def test_a_copy_beside_its_equal_is_found_once_the_drive_has_hashed_what_was_written_last(world: World) -> None:
+    here, there, id_ = world.shared("a", b"first")
+    world.ada.write(here, b"same")
+    hash_drafts = "UPDATE draft SET sealed = 1, sha256 = x'01'"
+    with world.ada.database.transaction():
+        world.ada.database.sql.execute(hash_drafts)
+        world.ada.contents.add_draft(here, len(b"same"), 0, b"", b"same", 0)
+    world.bob.write(there, b"same")
+    world.bob.send(write(id_, b"same", world.rev(id_)))
+    assert copy_is_judged(world, here, b"same") == ""
+    world.ada.database.sql.execute(hash_drafts)
+    assert "though one of them replaced the other" in copy_is_judged(world, here, b"same")
+
+
 def test_a_copy_of_equal_contents_proves_nothing(world: World) -> None:
     """Who wrote the same as another device has not seen what that one saw."""
     history = History()
