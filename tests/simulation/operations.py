@@ -220,7 +220,9 @@ class Person:
 
     def _mkdir(self, parent: int, name: str) -> int:
         self._ledger.naming(self._device.name, name)
-        return self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None).ino
+        node = self._device.drive.replica.create(parent, name, Kind.DIRECTORY, mode=0o755, uid=None, gid=None)
+        self._ledger.touching(self._device.name, node.ino)
+        return node.ino
 
     async def mkdir_deep(self, a: int, b: int, c: int) -> bool:
         """In the deepest folder."""
@@ -264,7 +266,8 @@ class Person:
         self._say(f"symlink {path}/{name}")
         self._ledger.naming(self._device.name, name)
         target = f"../{NAMES[c % 4]}"
-        self._device.drive.replica.create(parent, name, Kind.SYMLINK, mode=0o777, uid=None, gid=None, target=target)
+        node = self._device.drive.replica.create(parent, name, Kind.SYMLINK, mode=0o777, uid=None, gid=None, target=target)
+        self._ledger.touching(self._device.name, node.ino)
         return True
 
     async def overwrite(self, a: int, b: int, c: int) -> bool:

@@ -176,9 +176,9 @@ def retries_get_a_new_number(patch: pytest.MonkeyPatch) -> None:
     """An answer that did not come: what was sent is forgotten, and built again under the next number."""
     original = push.Push._send
 
-    async def send(self: Any, space: Any, outstanding: Any) -> None:
+    async def send(self: Any, space: Any, *rest: Any) -> None:
         try:
-            await original(self, space, outstanding)
+            await original(self, space, *rest)
         except RemoteError:
             self._store.close_commit(space.number, 0)
             raise

@@ -199,3 +199,29 @@ def test_a_folder_that_was_removed_does_not_come_back_empty_for_a_move_that_is_u
         assert not world.devices[1].drive.replica.list_entries(moved.node.ino, 0, 10)
 
     stage(play)
+
+
+def test_a_folder_that_a_restored_home_still_has_to_send_may_come_back() -> None:
+    """The ledger took only files that were made on a device for something that was done there."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        home = world.devices[0]
+        home.set_cable(False)
+        await do(ada, "mkdir", b=FOLDER)
+        home.back_up()
+        home.set_cable(True)
+        await world.settle()
+        await do(ada, "create", b=A)
+        await world.settle()
+        await do(bob, "rmdir")
+        await world.settle()
+        await home.crash()
+        home.restore()
+        await home.start()
+        await world.settle_for(3.0)
+        home.drive.reconnect(go_on=True)
+        await world.settle()
+        assert sorted(names(world.devices[1])) == ["a", "d"]
+
+    stage(play)
