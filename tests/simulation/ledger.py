@@ -389,7 +389,10 @@ class Ledger:
         had, are lost with it; and of those that came back the device does not know what became of them."""
         self.single = None
         known, before = backup
+        removed = self._devices[device].views
         self._devices[device] = known.copy()
+        for inode, seen in removed.items():  # a commit that was under way may be applied after this
+            self._devices[device].views.setdefault(inode, set()).update(seen)
         self._devices[device].stale |= {id_ for content in known.local.values() for id_ in content}
         for id_, written in self.history.contents.items():
             if id_ not in before and id_ not in self.on_service and written.writers == {device}:
