@@ -274,6 +274,15 @@ def test_a_restored_home_loses_only_what_it_wrote_since(world: World) -> None:
     assert world.ledger.history.lost(found(world)) == [id_of(b"before"), id_of(b"bob's")]
 
 
+def test_a_deletion_that_was_under_way_when_the_home_was_restored_is_right(world: World) -> None:
+    _, _, id_ = world.shared("a", b"first")
+    backup = world.ledger.device_backed_up("ada")
+    world.ada.unlink("a")
+    world.ledger.device_restored("ada", backup)
+    world.ada.send(remove(world.ada.root, "a", id_, seen=world.rev(id_)))
+    assert world.faults == ""
+
+
 # ------------------------------------------------------------------------------------------------------------------ copies
 
 
