@@ -76,6 +76,10 @@ def start_ceph(folder: Path) -> RunningStore:
     def run(*command: str) -> str:
         return servers.run(command[0], "-c", str(configuration), *command[1:])
 
+    def tell(*command: str) -> str:
+        """A monitor that is just starting drops a command without an answer; each of these may be given again."""
+        return servers.run("ceph", "-c", str(configuration), *command, limits=(10, 30, 120))
+
     try:
         keyring = str(folder / "keyring")
         servers.run("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
@@ -87,8 +91,8 @@ def start_ceph(folder: Path) -> RunningStore:
         run("ceph-mon", "-i", "a", "--mkfs", "--monmap", map_, "--keyring", keyring)
         servers.start("ceph-mon", "-c", str(configuration), "-i", "a", "-f")
         osd = str(uuid.uuid4())
-        run("ceph", "osd", "new", osd)
-        run("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
+        tell("osd", "new", osd)
+        tell("osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
         run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         servers.start("ceph-osd", "-c", str(configuration), "-i", "0", "-f")
         servers.start("radosgw", "-c", str(configuration), "-n", "client.rgw.a", "--no-mon-config", "-f")
