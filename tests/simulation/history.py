@@ -41,6 +41,15 @@ class Unfinished:
 
     device: str
     states: tuple[bytes, ...]
+    judged: set[bytes] = field(default_factory=set)
+    """Ids of contents that need no other look: the states, and what was compared with them."""
+
+    def explains(self, id_: bytes, data: bytes) -> bool:
+        """Whether this crash may have left `data`, asked for the first time."""
+        if id_ in self.judged:
+            return False
+        self.judged.add(id_)
+        return self.may_be(data)
 
     def may_be(self, data: bytes) -> bool:
         """Whether `data` is one of the states, or what a crash between them can leave: each byte and the size of any."""
@@ -68,17 +77,22 @@ class History:
 
     def interrupted(self, device: str, states: Iterable[bytes]) -> None:
         """A crash came while a file went through these contents (ids)."""
-        self._unfinished.append(Unfinished(device, tuple(self.contents[state].data for state in states)))
+        ids = list(states)
+        self._unfinished.append(Unfinished(device, tuple(self.contents[state].data for state in ids), set(ids)))
 
     def adopt(self, data: bytes) -> bytes | None:
-        """The id of a content that was found; None if nobody wrote it, and no crash explains it."""
+        """The id of a content that was found; None if nobody wrote it, and no crash explains it.
+
+        A crash may leave a content that somebody wrote before: what was written over the bytes of a patch can be what was there
+        before it. Then that content replaced what it was a mixture of, too.
+        """
         id_ = id_of(data)
-        if id_ in self.contents or id_ == EMPTY:
+        if id_ == EMPTY:
             return id_
         for unfinished in self._unfinished:
-            if unfinished.may_be(data):
+            if unfinished.explains(id_, data):
                 return self.write(unfinished.device, data, [id_of(state) for state in unfinished.states])
-        return None
+        return id_ if id_ in self.contents else None
 
     def descends(self, young: bytes, old: bytes) -> bool:
         """Whether whoever wrote `young` had seen `old`, or something that descends from it. A content descends from itself."""

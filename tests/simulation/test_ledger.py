@@ -331,3 +331,16 @@ def test_a_copy_of_equal_contents_proves_nothing(world: World) -> None:
     history.write("bob", b"same", ())
     assert history.descends(later, first)
     assert not history.surely_descends(later, first)
+
+
+def test_a_crash_may_leave_what_was_there_before_a_patch() -> None:
+    """What was written over the patch's bytes, and was cut off by the crash, is what the patch had replaced (seed 14021)."""
+    history = History()
+    before = history.write("ada", b"text\0\0\0\0", [])
+    patched = history.write("ada", b"text, so", [before])
+    written = history.write("ada", b"text\0\0\0\0 and more", [patched])
+    history.contents[patched].promised = True
+    assert history.lost({before}) == [patched]
+    history.interrupted("ada", [patched, written])
+    assert history.adopt(b"text\0\0\0\0") == before
+    assert history.lost({before}) == []
