@@ -5,10 +5,12 @@ There is no manager daemon, so what asks one (`ceph df`, `ceph pg stat`) would w
 
 from __future__ import annotations
 
+import subprocess
+import time
 import uuid
 from pathlib import Path
 
-from tests.support.stores import ACCESS_KEY, SECRET_KEY, RunningStore, Servers, free_ports, wait_for_http
+from tests.support.stores import ACCESS_KEY, SECRET_KEY, START_SECONDS, RunningStore, Servers, free_ports, wait_for_http
 
 CONFIGURATION = """
 [global]
@@ -76,9 +78,19 @@ def start_ceph(folder: Path) -> RunningStore:
     def run(*command: str) -> str:
         return servers.run(command[0], "-c", str(configuration), *command[1:])
 
-    def tell(*command: str) -> str:
-        """A monitor that is just starting drops a command without an answer; each of these may be given again."""
-        return servers.run("ceph", "-c", str(configuration), *command, limits=(10, 30, 120))
+    def tell(*command: str) -> None:
+        """Again until it is done: a monitor that is just starting refuses commands, or drops them without an answer. Each of
+        these may be given twice."""
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                servers.run("ceph", "-c", str(configuration), *command, limit=30)
+                break
+            except (RuntimeError, subprocess.TimeoutExpired):
+                servers.check()
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
 
     try:
         keyring = str(folder / "keyring")

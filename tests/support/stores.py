@@ -44,14 +44,8 @@ class Servers:
             process = subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
         self._processes.append(process)
 
-    def run(self, *command: str, limits: tuple[float, ...] = (COMMAND_SECONDS,)) -> str:
-        """What it prints. `limits`: seconds for the first attempt, for the next one after that was not answered, and so on."""
-        for limit in limits[:-1]:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._run_once(command, limit)
-        return self._run_once(command, limits[-1])
-
-    def _run_once(self, command: tuple[str, ...], limit: float) -> str:
+    def run(self, *command: str, limit: float = COMMAND_SECONDS) -> str:
+        """What it prints. `limit` in seconds."""
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=limit)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
