@@ -1,4 +1,6 @@
-"""When contents go up: the queue, sealing, retries. How they do: `cache.uploading` (one content), `cache.packuploads` (many).
+"""What is done with a file that is due: sealed, sent, recorded, or tried again.
+
+When it is due: `cache.uploadqueue`. How contents are sent: `cache.uploading` (one), `cache.packuploads` (many).
 
 A file is due a short quiet time after it was closed or fsynced; while it stays open, also after ten seconds without a write,
 or a minute if it is only appended to. Small files go first and together, then the smallest of the others. Whatever fails
@@ -8,15 +10,13 @@ stays a draft, and is tried again: at once when the connection is back, with bac
                        ▲                 │ failed
                        └── squashed with what was written since ◀┘
 
-Owns which inodes wait and which are being uploaded. Knows nothing of commits but whether one speaks of a file.
+Owns the drafts under way, whose files it holds. Knows nothing of commits but whether one speaks of a file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,15 +29,14 @@ from cache.drafts import Draft
 from cache.errors import CacheError, DiskError, NoEntry, NotAFile, Offline, Unavailable
 from cache.files import File, Files
 from cache.link import Reachability
-from cache.packs import PACKED_MAX
 from cache.packuploads import PackUploads, Small
 from cache.sending import Sender
 from cache.store.content import ContentStore
 from cache.uploading import ContentUploader, Job, Uploaded, read_all
+from cache.uploadqueue import Entry, UploadQueue
 from remote.api import QuotaExceeded, RemoteError, Transient
 from remote.crashpoints import crash_point
 from remote.manifest import INLINE_MAX, Manifest, manifest_id
-from remote.retry import Backoff
 
 QUIET_OPEN = 10.0
 """Seconds without a write after which an open file is sealed."""
@@ -50,16 +49,9 @@ WAITING_AT_ONCE = 200
 """Rows of drafts looked at before others get their turn."""
 SQUASH_MAX = 64 * 2**20
 """Bytes that may be copied so that an upload can be given up: nobody can write the file meanwhile."""
-LARGE_AT_ONCE = 3
-MEDIUM_MAX = 4 * 2**20
-"""Files up to this size are uploaded more at a time, since each of them takes mostly waiting."""
-MEDIUM_AT_ONCE = 16
 COMMIT_PATIENCE = 2.0
 """Seconds for the push to take up a complete draft before what was written on top is merged into it."""
 HOUSEKEEPING = 10.0
-LOOK_AT_ONCE = 1000
-"""Files looked at before others get their turn of the event loop."""
-QUOTA_CAP = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -72,21 +64,6 @@ class QueuedUpload:
     size: int
     uploading: bool
     error: str | None
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    due: float
-    asked: bool
-    backoff: Backoff
-    failed: bool = False
-    ready: bool = False
-    """It was due, and waits for its turn."""
-    again: bool = False
-    """Asked for while it was being uploaded."""
-    passed_over: int | None = None
-    """The complete draft that we waited for the push to take."""
-    unusable: set[bytes] = field(default_factory=set)
 
 
 class Uploads:
@@ -111,46 +88,26 @@ class Uploads:
         self._sender = sender
         self._reachability = reachability
         self._clock = clock
-        self._random = random
-        self._delay = upload_delay
-        self._entries: dict[int, _Entry] = {}
-        self._schedule_of: list[tuple[float, int]] = []
-        """A heap of (due, ino). An entry that was moved leaves its old place behind, which is passed over."""
-        self._small_ready: deque[int] = deque()
-        self._large_ready: list[tuple[int, int]] = []
-        """A heap of (size, ino)."""
-        self._active: set[int] = set()
+        self._queue = UploadQueue(clock, random, upload_delay)
         self._sending: dict[int, File] = {}
         """Drafts under way, and their files, which are held: a merge may give one to another inode meanwhile."""
         self._large = 0
         self._batching = False
-        self._wake = trio.Event()
-        self._asleep_until = 0.0
-        self._failed: dict[int, str] = {}
-        """Of the files that failed and wait to be tried again: why."""
 
     # ----------------------------------------------------------------------------------------------- what others tell
 
     def due(self, ino: int) -> None:
         """Closed or fsynced: goes up after the quiet time."""
-        entry = self._entries.get(ino) or self._add(ino, self._delay)
-        entry.asked = True
-        if ino in self._active:
-            entry.again = True
-        elif not entry.failed:
-            self._schedule(ino, entry, self._clock.monotonic() + self._delay)
+        self._queue.ask(ino)
 
     def written(self, ino: int) -> None:
         """Written and still open."""
-        if ino not in self._entries:
-            self._add(ino, QUIET_OPEN)
+        if ino not in self._queue:
+            self._queue.add(ino, QUIET_OPEN)
 
     def skip_quiet(self) -> None:
         """What was closed or fsynced so far goes up now."""
-        now = self._clock.monotonic()
-        for ino, entry in self._entries.items():
-            if entry.asked and entry.due > now:
-                self._schedule(ino, entry, now)
+        self._queue.skip_quiet()
 
     def objects_missing(self, ino: int, object_ids: Iterable[bytes]) -> None:
         """A commit was refused because the service does not hold these objects of the file's content."""
@@ -164,64 +121,57 @@ class Uploads:
                 crash_point("upload.doubted")
             finally:
                 self._files.unhold(file)
-            self.due(ino)
-            self._entries[ino].unusable |= lost
+            self._queue.ask(ino).unusable |= lost
 
     def set_paused(self, paused: bool) -> None:
         """The connection was paused or resumed. What is being sent is finished."""
         if not paused:
             self._sender.turns.changed()
-        self._wake.set()
+        self._queue.wake()
 
     def queue(self) -> list[QueuedUpload]:
         """Files whose content is not yet on the service, as far as they are saved."""
         return [
-            QueuedUpload(row.ino, row.size, row.ino in self._active, row.error or self._failed.get(row.ino))
+            QueuedUpload(row.ino, row.size, self._queue.is_active(row.ino), row.error or self._queue.why_not(row.ino))
             for row in self._store.waiting()
         ]
 
     def why_not(self, ino: int) -> str | None:
         """Why the last attempt to upload a file failed, if it is tried again later."""
-        return self._failed.get(ino)
+        return self._queue.why_not(ino)
 
     @property
     def trouble(self) -> str | None:
         """Why uploads fail, if some do and none of those is under way now."""
-        if not self._failed or not self._active.isdisjoint(self._failed):
-            return None
-        return next(reversed(self._failed.values()))
+        return self._queue.trouble
 
     def is_uploading(self, ino: int) -> bool:
-        return ino in self._active
+        return self._queue.is_active(ino)
 
     @property
     def idle(self) -> bool:
         """Nothing that was closed or fsynced waits or is under way."""
-        return not self._active and not any(entry.asked for entry in self._entries.values())
+        return self._queue.idle
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
     async def run(self) -> None:
-        self._active.clear()
         while self._sending:  # of work that ended with the last run
             self._files.unhold(self._sending.popitem()[1])
         self._large, self._batching = 0, False
-        for ino, entry in self._entries.items():
-            self._schedule(ino, entry, entry.due)
+        self._queue.begin_anew()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_house)
             while True:
-                self._wake = trio.Event()
+                self._queue.begin_look()
                 if not self._reachability.may_push:
                     await self._reachability.wait_may_push()
                     self._sender.turns.changed()
-                    self._retry_now()
+                    self._queue.retry_now()
                 now = self._clock.monotonic()
-                self._asleep_until = self._collect_due(now)
+                look_again = self._queue.collect_due(now, self._size_if_ready, HOUSEKEEPING)
                 self._start(nursery)
-                with trio.move_on_after(self._asleep_until - now):
-                    await self._wake.wait()
-                self._asleep_until = 0.0
+                await self._queue.sleep(now, look_again)
 
     async def _keep_house(self) -> None:
         """What no event announces: a disk that has room again, deleted files that still have drafts, revived ones that wait."""
@@ -239,99 +189,46 @@ class Uploads:
         after = 0
         while slice_ := self._store.waiting(after, WAITING_AT_ONCE):
             for waiting in slice_:
-                if waiting.ino not in self._entries:
+                if waiting.ino not in self._queue:
                     self.due(waiting.ino)
             after = slice_[-1].ino
             await trio.lowlevel.checkpoint()
 
-    def _retry_now(self) -> None:
-        """The connection is back: what failed for want of it need not wait."""
-        now = self._clock.monotonic()
-        for ino, entry in self._entries.items():
-            if entry.failed and entry.due > now:
-                entry.backoff.reset()
-                self._schedule(ino, entry, now)
-
-    def _schedule(self, ino: int, entry: _Entry, due: float) -> None:
-        entry.due = due
-        heapq.heappush(self._schedule_of, (due, ino))
-        if due < self._asleep_until:
-            self._wake.set()
-
-    def _collect_due(self, now: float) -> float:
-        """Let what is due queue for its turn. When to look again: when the next is due, or at once if there was too much."""
-        looked_at = 0
-        while self._schedule_of and self._schedule_of[0][0] <= now:
-            if looked_at >= LOOK_AT_ONCE:
-                return now
-            due, ino = heapq.heappop(self._schedule_of)
-            entry = self._entries.get(ino)
-            if entry is None or entry.due != due or entry.ready or ino in self._active:
-                continue
-            looked_at += 1
-            size = self._size_if_ready(ino, entry, now)
-            if size is None:
-                continue
-            entry.ready = True
-            if size <= PACKED_MAX:
-                self._small_ready.append(ino)
-            else:
-                heapq.heappush(self._large_ready, (size, ino))
-        return self._schedule_of[0][0] if self._schedule_of else now + HOUSEKEEPING
-
     def _start(self, nursery: trio.Nursery) -> None:
-        if self._small_ready and not self._batching:
+        if not self._batching and (batch := self._queue.take_small(BATCH_FILES)):
             self._batching = True
-            batch = [self._small_ready.popleft() for _ in range(min(BATCH_FILES, len(self._small_ready)))]
-            self._activate(batch)
             nursery.start_soon(self._upload_batch, batch)
-        while self._large_ready:
-            size, ino = self._large_ready[0]
-            if self._large >= (MEDIUM_AT_ONCE if size <= MEDIUM_MAX else LARGE_AT_ONCE):
-                break
-            heapq.heappop(self._large_ready)
+        for ino in self._queue.take_large(self._large):
             self._large += 1
-            self._activate([ino])
             nursery.start_soon(self._upload_large, ino)
 
-    def _activate(self, inos: list[int]) -> None:
-        for ino in inos:
-            self._active.add(ino)
-            self._entries[ino].ready = False
-
-    def _size_if_ready(self, ino: int, entry: _Entry, now: float) -> int | None:
+    def _size_if_ready(self, ino: int, entry: Entry, now: float) -> int | None:
         """The size of what is to be uploaded now. None: not yet (`entry.due` says when), or not at all (no entry any more)."""
         file = self._files.get(ino)
         row = self._store.content(ino)
         if row is None or row.nlink == 0:
-            del self._entries[ino]
-            self._failed.pop(ino, None)
+            self._queue.drop(ino)
             if file is None and row is not None:
                 self._files.drop_drafts(ino)
             return None
         if file is not None and file.handles > 0 and file.writing is not None and not file.writing.asked and not entry.failed:
             if not file.was_closed:  # a new file says itself when it is closed or fsynced for the first time
-                del self._entries[ino]
+                self._queue.drop(ino)
                 return None
             at = file.writing.last + QUIET_OPEN
             if file.writing.appended_only:
                 at = min(at, file.writing.first + APPENDED_FOR)
             if at > now:
                 entry.asked = False
-                self._schedule(ino, entry, at)
+                self._queue.schedule(ino, entry, at)
                 return None
         return row.size if file is None else file.size
-
-    def _add(self, ino: int, delay: float) -> _Entry:
-        entry = self._entries[ino] = _Entry(0.0, False, Backoff(base=1.0, cap=QUOTA_CAP, random=self._random))
-        self._schedule(ino, entry, self._clock.monotonic() + delay)
-        return entry
 
     # ------------------------------------------------------------------------------------------------ one file's stages
 
     async def _take(self, ino: int) -> tuple[File, Draft] | None:
         """Hold the file and seal what is to be uploaded. None: nothing is, or not now."""
-        entry = self._entries[ino]
+        entry = self._queue[ino]
         try:
             file = self._files.hold(ino)
         except (NoEntry, NotAFile):
@@ -354,7 +251,7 @@ class Uploads:
         del self._sending[draft.id]
         self._files.unhold(file)
 
-    async def _sealed(self, ino: int, file: File, entry: _Entry) -> Draft | None:
+    async def _sealed(self, ino: int, file: File, entry: Entry) -> Draft | None:
         layers = file.layers
         if layers and layers[0].sealed and len(layers) > 1 and not self._store.is_outstanding(ino):
             waited = layers[0].complete and entry.passed_over == layers[0].id
@@ -389,38 +286,30 @@ class Uploads:
         return None
 
     def _done(self, ino: int) -> None:
-        self._active.discard(ino)
-        self._failed.pop(ino, None)
-        entry = self._entries.pop(ino, None)
+        entry = self._queue.done(ino)
         file = self._files.get(ino)
         writing = None if file is None else file.writing
         if entry is not None and entry.passed_over is not None:
-            renewed = self._add(ino, COMMIT_PATIENCE)
+            renewed = self._queue.add(ino, COMMIT_PATIENCE)
             renewed.asked, renewed.passed_over = True, entry.passed_over
         elif (entry is not None and entry.again) or (writing is not None and writing.asked):
             self.due(ino)
         elif writing is not None:
             self.written(ino)
-        self._wake.set()
+        self._queue.wake()
 
     def _not_done(self, ino: int, error: Exception) -> None:
         """It stays a draft, and in the queue."""
         error = as_disk_error(error) or error
-        self._active.discard(ino)
-        entry = self._entries.get(ino) or self._add(ino, 0.0)
-        entry.failed, entry.asked = True, True
-        self._failed.pop(ino, None)  # so that the latest failure is the last
-        self._failed[ino] = _said(error)
         if isinstance(error, RemoteError):
             self._reachability.failed(error)
         elif not isinstance(error, CacheError | OSError):
             _log.error("a file could not be uploaded", exc_info=error)
-        delay = entry.backoff.next(error.retry_after if isinstance(error, Transient) else None)
-        self._schedule(ino, entry, self._clock.monotonic() + delay)
+        self._queue.not_done(ino, _said(error), error.retry_after if isinstance(error, Transient) else None)
         if not isinstance(error, Transient | Offline):
             with suppress(DiskError):
                 self._store.set_error(ino, _said(error))
-        self._wake.set()
+        self._queue.wake()
 
     # ---------------------------------------------------------------------------------------------------- large files
 
@@ -447,12 +336,11 @@ class Uploads:
 
     def _job(self, ino: int, file: File, draft: Draft, *, priority: int) -> Job:
         row = self._store.content(ino)
-        entry = self._entries.get(ino)
         return Job(
             file,
             draft,
             None if row is None else row.split,
-            frozenset(entry.unusable) if entry is not None else frozenset(),
+            self._queue.unusable(ino),
             self._store.is_pinned(ino),
             priority,
         )
@@ -475,7 +363,7 @@ class Uploads:
                 await self._upload_packed(space, members)
         finally:
             self._batching = False
-            self._wake.set()
+            self._queue.wake()
 
     def _take_many(self, inos: list[int]) -> tuple[list[tuple[int, File, Draft]], list[int]]:
         """Hold and seal in one transaction what needs no more than that. The others are for `_take`."""
@@ -505,14 +393,8 @@ class Uploads:
         for file in held:
             self._files.unhold(file)
         for ino, size in larger:
-            self._hand_over(ino, size)
+            self._queue.hand_over(ino, size)
         return taken, others
-
-    def _hand_over(self, ino: int, size: int) -> None:
-        """A small file whose other bytes may have to be fetched first must not keep the others waiting."""
-        self._active.discard(ino)
-        self._entries[ino].ready = True
-        heapq.heappush(self._large_ready, (size, ino))
 
     async def _take_into_batch(self, batch: _Batch, ino: int) -> None:
         try:
@@ -532,9 +414,7 @@ class Uploads:
             self._give_back(file, draft)
             self._not_done(ino, error)
             return
-        entry = self._entries.get(ino)
-        unusable = frozenset(entry.unusable) if entry is not None else frozenset()
-        one = Small(ino, file, draft, content, hashlib.sha256(content).digest(), unusable)
+        one = Small(ino, file, draft, content, hashlib.sha256(content).digest(), self._queue.unusable(ino))
         if len(content) <= INLINE_MAX:
             batch.inline.append((one, Manifest.from_inline(content)))
         else:

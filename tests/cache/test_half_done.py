@@ -109,13 +109,13 @@ async def test_a_batch_that_is_rolled_back_is_taken_again(device: Contents) -> N
         await device.write(part, b"!", 5)
         await device.write(whole, b"small")
         for ino in (part, whole):
-            device.uploads._activate([ino])
+            device.uploads._queue._activate(ino)
         with full_disk(device):
             taken, others = device.uploads._take_many([part, whole])
         assert (taken, others) == ([], [part, whole])
         assert device.files._open == {}
-        assert not device.uploads._large_ready
-        device.uploads._active.clear()
+        assert not device.uploads._queue._large_ready
+        device.uploads._queue._active.clear()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(device.uploads.run)
             device.uploads.skip_quiet()
@@ -295,10 +295,11 @@ async def test_what_waits_is_looked_at_in_slices(device: Contents, monkeypatch: 
         inos = [device.create(f"file {number}") for number in range(10)]
         for ino in inos:
             await device.write(ino, b"x")
-        device.uploads._entries.clear()
+        for ino in inos:
+            device.uploads._queue.drop(ino)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(device.uploads.run)
-            await until(lambda: set(device.uploads._entries) == set(inos))
+            await until(lambda: all(ino in device.uploads._queue for ino in inos))
             nursery.cancel_scope.cancel()
 
 
@@ -345,7 +346,7 @@ async def test_a_large_upload_that_failed_is_not_copied_under_a_writers_feet(
     async with device.running():
         await device.write(ino := device.create("file"), bytes(content))
         device.uploads.skip_quiet()
-        await until(lambda: ino in device.uploads._entries and device.uploads._entries[ino].failed)
+        await until(lambda: ino in device.uploads._queue and device.uploads._queue[ino].failed)
         monkeypatch.setattr(File, "squash", squash)
         content[5:8] = b"new"
         await device.write(ino, b"new", 5)

@@ -35,7 +35,7 @@ import cache.housekeeping
 import cache.openfile
 import cache.packs
 import cache.store.database
-import cache.uploads
+import cache.uploadqueue
 import remote.server.database.engine
 from remote.manifest import Split
 
@@ -219,7 +219,7 @@ def _own_sizes(stack: ExitStack) -> None:
     ranges = {_FINE_SPLIT: (0, chunking.MEDIUM_MAX // 4), _SPLIT: (0, chunking.MEDIUM_MAX)}
     _set(stack, chunking, SMALL_SPLIT=_FINE_SPLIT, MEDIUM_SPLIT=_SPLIT, ZERO_RUN=4 * _KIB, _RANGES=ranges)
     _set(stack, cache.packs, MEDIUM_SPLIT=_SPLIT, PACKED_MAX=PACKED_TO, PACK_SIZE=16 * _KIB)
-    _set(stack, cache.uploads, PACKED_MAX=PACKED_TO)
+    _set(stack, cache.uploadqueue, PACKED_MAX=PACKED_TO)
     _set(stack, cache.drafts, SMALL=IN_ROW_TO, ZERO_RUN=4 * _KIB)
     _set(stack, cache.openfile, SMALL=IN_ROW_TO)
     # Looks that find nothing cost a turn of the machine each, and hours of virtual time have many of them.
