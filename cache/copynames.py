@@ -28,24 +28,21 @@ class CopyNames:
     def free_name(self, name: str, is_folder: bool, taken: Callable[[str], bool]) -> str:
         """The first name for a copy of `name` that is not `taken`. A folder has no extension to keep."""
         stem, extension = (name, "") if is_folder else split_extension(name)
-        stem = _SUFFIX.sub("", stem)
-        number = 1
-        while True:
-            count = f", {number}" if number > 1 else ""
-            tail = f" (conflicted copy, {self._owner}, {self._day}{count}){extension}"
-            candidate = _cut(stem, MAX_NAME_BYTES - len(tail.encode())) + tail
-            if not taken(candidate):
-                return candidate
-            number += 1
+        return _first_free(_SUFFIX.sub("", stem), f"conflicted copy, {self._owner}, {self._day}", extension, taken)
 
 
 def name_after_power_loss(name: str, day: str, taken: Callable[[str], bool]) -> str:
     """The first name that is not `taken` for what was written to the file `name` and not synced before the power failed."""
     stem, extension = split_extension(name)
+    return _first_free(stem, f"perhaps incomplete, power loss {day}", extension, taken)
+
+
+def _first_free(stem: str, said: str, extension: str, taken: Callable[[str], bool]) -> str:
+    """`stem (said).extension`, numbered from the second on, the stem cut to what a name may be long."""
     number = 1
     while True:
         count = f", {number}" if number > 1 else ""
-        tail = f" (perhaps incomplete, power loss {day}{count}){extension}"
+        tail = f" ({said}{count}){extension}"
         candidate = _cut(stem, MAX_NAME_BYTES - len(tail.encode())) + tail
         if not taken(candidate):
             return candidate

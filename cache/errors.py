@@ -108,3 +108,10 @@ class TimedOut(Unavailable):
 
 class CorruptData(Unavailable):
     pass
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What a nursery's group holds first, however deep; an error that is no group is its own cause."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -14,7 +14,7 @@ import trio
 
 from cache.chunks import Chunks
 from cache.downloads import Downloads, Wanted
-from cache.errors import CacheError, Offline
+from cache.errors import CacheError, Offline, first_cause
 from cache.files import Files
 from cache.link import Reachability
 from cache.manifests import Manifests, WhichContent
@@ -138,7 +138,7 @@ class Pins:
                 await self._fetch_all()
                 await self._let_go(only_here)
             except* CacheError as errors:
-                said = _first_said(errors)
+                said = str(first_cause(errors))
                 self.progress = PinProgress(self.progress.files, self.progress.files_done, said)
                 _log.warning("pinned files are not all here yet: %s", said)
                 again_after = RETRY
@@ -222,10 +222,3 @@ class Pins:
     @staticmethod
     def _objects(manifest: Manifest | None) -> dict[bytes, int]:
         return {} if manifest is None else manifest.plain_lengths()
-
-
-def _first_said(errors: BaseExceptionGroup[CacheError]) -> str:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from cache.disk import as_disk_error
-from cache.errors import DiskError
+from cache.errors import DiskError, first_cause
 from cache.status import TaskFailure
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Supervisor:
             try:
                 await work()
             except Exception as error:  # whatever a part raises, the others go on
-                first = _first_cause(error)
+                first = first_cause(error)
                 refused = as_disk_error(first)
                 if refused is not None:
                     first = refused
@@ -72,12 +72,6 @@ class Supervisor:
             for name, trouble in self._troubles.items()
             if not trouble.running or now - trouble.again_at < LONGEST_PAUSE
         )
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _text(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from cache.chunking import Changes, Keep, Piece, Rechunking, Zeros, changes_of, 
 from cache.chunks import Chunks
 from cache.drafts import Draft
 from cache.encoding import EncodedObject, encode
-from cache.errors import CacheError
+from cache.errors import CacheError, first_cause
 from cache.files import File
 from cache.link import LinkDecisions
 from cache.sending import Memory, Sender, first_of
@@ -237,10 +237,7 @@ def _first_of_all(group: BaseExceptionGroup[BaseException]) -> BaseException:
     remote, others = group.split(RemoteError)
     if remote is not None and (others is None or others.split((RemoteError, CacheError, OSError))[1] is None):
         return first_of(remote)
-    rest: BaseException = others or group
-    while isinstance(rest, BaseExceptionGroup):
-        rest = rest.exceptions[0]
-    return rest
+    return first_cause(others or group)
 
 
 async def read_all(file: File, draft: Draft) -> bytes:

@@ -26,7 +26,7 @@ import trio
 from cache.clock import Clock
 from cache.disk import as_disk_error
 from cache.drafts import Draft
-from cache.errors import CacheError, DiskError, NoEntry, NotAFile, Offline, Unavailable
+from cache.errors import CacheError, DiskError, NoEntry, NotAFile, Offline, Unavailable, first_cause
 from cache.files import File, Files
 from cache.link import Reachability
 from cache.packuploads import PackUploads, Small
@@ -470,8 +470,7 @@ class _Batch:
 
 
 def _said(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_cause(error)
     if isinstance(error, QuotaExceeded):
         return f"no room on the service: {error}"
     if isinstance(error, Unavailable):
