@@ -257,3 +257,15 @@ async def test_who_listens_again_after_a_loss_looks_for_what_was_missed(
         postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name_of(url)}'")
         assert await waiter.wait(PATIENCE)
     await hears(one, two)
+
+
+async def test_what_somebody_else_says_on_the_channel_wakes_all_and_ends_nothing(wakes: tuple[Wake, Wake], url: str) -> None:
+    one, two = wakes
+    await hears(one, two)
+    with two.subscribe([b"a" * 16]) as waiter:
+        database = PostgresDatabase(url)
+        with database.connect() as connection:
+            connection.execute("NOTIFY aloft, 'nothing of ours'")
+        database.close()
+        assert await waiter.wait(PATIENCE)
+    await hears(one, two)

@@ -82,7 +82,7 @@ class Channel:
                 self._send(connection)
                 heard = [notice.payload for notice in connection.notifies(timeout=0) if notice.pid != me]
                 if heard:
-                    self._on_news([bytes.fromhex(topic) for message in heard for topic in message.split()])
+                    self._on_news(_topics(heard))
                 if not selector.select(HEARTBEAT_SECONDS):
                     connection.execute("SELECT 1")  # a connection may be dead without saying so
                 self._calm()
@@ -110,3 +110,12 @@ class Channel:
     def _calm(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._poke)
+
+
+def _topics(messages: Sequence[str]) -> list[bytes] | None:
+    """None, so that everybody looks: somebody else speaks on our channel."""
+    try:
+        return [bytes.fromhex(topic) for message in messages for topic in message.split()]
+    except ValueError:
+        log.warning("a message on the database's channel %r is not ours", CHANNEL)
+        return None
