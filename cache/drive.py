@@ -300,7 +300,8 @@ class Drive:
 
     def _merged(self) -> None:
         self.replica.sweep_wanted = True
-        self._pins.wake()
+        if self._contents.losses():  # what only this device has must not be evicted; else pins look after themselves
+            self._pins.wake()
 
     def _is_held(self, ino: int) -> bool:
         return self.files.get(ino) is not None or self.is_held_by_kernel(ino)
