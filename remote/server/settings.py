@@ -1,7 +1,7 @@
 """Where a `ServerConfig` comes from: a TOML file, `ALOFT_…` variables, and what was said on the command line.
 
 The later of these wins, key by key. The keys are the fields of `ServerConfig`; a field that is a dataclass is a table:
-`bucket` in `[store]` is `ALOFT_STORE_BUCKET`. An unknown key in a file is an error; variables that name no key are somebody
+`bucket` in `[s3]` is `ALOFT_S3_BUCKET`. An unknown key in a file is an error; variables that name no key are somebody
 else's. `docs/configuration.md` explains every key.
 """
 
@@ -27,7 +27,7 @@ class BadSettings(ValueError):
 def load_config(
     file: Path | None, environment: Mapping[str, str], given: Mapping[str, Any], *, default_data: Path | None = None
 ) -> ServerConfig:
-    """The configuration. `given` by key (`{"port": 80, "store.bucket": …}`), where None means that nothing was said.
+    """The configuration. `given` by key (`{"port": 80, "s3.bucket": …}`), where None means that nothing was said.
 
     `default_data`: the data folder where nobody names one. `BadSettings`.
     """
@@ -46,7 +46,7 @@ def load_config(
 
 
 def config_keys(of: type[Any] = ServerConfig) -> Iterator[str]:
-    """All keys; those of a table with its name before them: `port`, `store.bucket`."""
+    """All keys; those of a table with its name before them: `port`, `s3.bucket`."""
     hints = get_type_hints(of)
     for field in fields(of):
         hint = hints[field.name]
