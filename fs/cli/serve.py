@@ -55,7 +55,7 @@ def serve(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Run the service: accounts, metadata and objects in one folder. Stops at Ctrl-C or SIGTERM."""
+    """Run the service: accounts, metadata and objects, in one folder if nothing else is said. Stops at Ctrl-C or SIGTERM."""
     import logging
 
     import platformdirs
