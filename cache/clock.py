@@ -10,7 +10,7 @@ from typing import Protocol
 
 class Clock(Protocol):
     def wall_ns(self) -> int:
-        """Nanoseconds since 1970, as the kernel stamps files: never ahead of its own stamps."""
+        """Nanoseconds since 1970, never ahead of the kernel's stamps on files; some ms behind them since Linux 6.13."""
 
     def monotonic(self) -> float:
         """Seconds that only grow."""

@@ -57,6 +57,10 @@ class Writing:
     """Closed or fsynced since the last write."""
 
 
+_STAMPS_APART_NS = 50_000_000
+"""The kernel may stamp a file so much later than its coarse clock, which is ours, says: never before the finest stamp that it
+gave to any file. Its clock moves on at each tick, and on a busy machine some ticks are late."""
+
 ASKED_AGAIN_SECONDS = 5.0
 """The kernel asks again for a page that could not be read, up to three times and at once, before it tells the application:
 for so long after a read waited in vain, the others of this content do not wait for the network."""
@@ -168,14 +172,23 @@ class File:
         restore, before = draft.remembered(), self._size
         draft.truncate(size)
         resized, self._size = size != before, size
-        now = self._files.clock.wall_ns()
         with self._files.store.database.transaction():
             self._files.store.database.transaction().if_rolled_back(partial(self._not_truncated, before, restore))
             self.save()
-            if resized and self.ino is not None:  # else the kernel, which keeps a file's times, has left them as they were
-                self._files.tree.update_inode(self.ino, mtime_ns=now, ctime_ns=now)
+            if resized:  # else the kernel, which keeps a file's times, has left them as they were
+                self._stamp()
             crash_point("truncate.saving")
         self._note_write(False)
+
+    def _stamp(self) -> None:
+        """The content changed now. The kernel says so itself only if its own stamp is another than the one before."""
+        row = None if self.ino is None else self._files.tree.inode(self.ino)
+        if row is None:
+            return
+        now = self._files.clock.wall_ns()
+        if 0 <= row.mtime_ns - now < _STAMPS_APART_NS:
+            now = row.mtime_ns
+        self._files.tree.update_inode(row.ino, mtime_ns=now, ctime_ns=now)
 
     def _not_truncated(self, size: int, restore: Callable[[], None]) -> None:
         self._size = size

@@ -217,6 +217,20 @@ async def test_truncation_sets_the_times(device: Contents) -> None:
         assert await device.read(ino) == b"con"
 
 
+@pytest.mark.parametrize(("ahead_ns", "kept"), [(4_000_000, True), (3600 * 10**9, False)])
+async def test_truncation_does_not_take_back_a_stamp_of_the_kernels(device: Contents, ahead_ns: int, *, kept: bool) -> None:
+    """The kernel's stamps may be some ms later than our clock, and a file that is emptied just then keeps the one it has."""
+    async with device.running(uploads=False):
+        ino = device.create("file")
+        await device.write(ino, b"content")
+        stamp = device.clock.wall_ns() + ahead_ns
+        device.tree.update_inode(ino, mtime_ns=stamp)
+        await device.files.truncate(ino, 0)
+        row = device.tree.inode(ino)
+        assert row is not None
+        assert (row.mtime_ns == stamp) == kept
+
+
 async def test_only_files_are_opened(device: Contents) -> None:
     async with device.running(uploads=False):
         with pytest.raises(NoEntry):

@@ -23,7 +23,7 @@ WHOLE = 2**20
 
 
 @pytest.fixture(scope="module")
-def left(only_aloft_module: None, mounted: Path) -> Path:
+def left(only_aloft_module: None, mounted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mount, with something of every sort in it."""
     folder = mounted / "something of every sort"
     folder.mkdir()
@@ -39,6 +39,7 @@ def left(only_aloft_module: None, mounted: Path) -> Path:
     for name, flags in (("emptied", os.O_WRONLY), ("emptied by a reader", os.O_RDONLY)):
         (folder / name).write_bytes(b"content")
         os.close(os.open(folder / name, flags | os.O_TRUNC))
+    empty_with_fine_stamps(folder, tmp_path_factory.mktemp("elsewhere") / "file")
     (folder / "resized to the same").write_bytes(b"content")
     tick(folder / "resized to the same")
     os.truncate(folder / "resized to the same", 7)
@@ -48,6 +49,18 @@ def left(only_aloft_module: None, mounted: Path) -> Path:
         file.seek(5_000_000)
         file.write(b"end")
     return mounted
+
+
+def empty_with_fine_stamps(folder: Path, elsewhere: Path) -> None:
+    """Empty files while a file of the machine's own file system, changed right after it was looked at, gets stamps that are
+    finer than the kernel's coarse clock: all other stamps are then as late as that one."""
+    elsewhere.touch()
+    for number in range(30):
+        elsewhere.stat()
+        os.utime(elsewhere)
+        path = folder / f"emptied at once {number}"
+        path.write_bytes(b"content")
+        os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
 
 
 @pytest.fixture(scope="module")
