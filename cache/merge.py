@@ -93,6 +93,8 @@ class Fate(Enum):
 
     KEEP = "keep"
     """It stays, and stays to be pushed if it differs from the service's."""
+    KEEP_BASE = "keep base"
+    """It stays, and so does its base: nobody here saw the service's content, and somebody may yet name that again."""
     SETTLE = "settle"
     """It is the service's already, perhaps in another manifest: nothing to push, nothing changes for a reader."""
     REPLACE = "replace"
@@ -226,7 +228,7 @@ class _Merge:
             return
         fate = self.decide_content(ino, base, service, local)
         state = service if fate is Fate.COPY else merge_attributes(base, service, local)
-        if fate is Fate.KEEP:
+        if fate in (Fate.KEEP, Fate.KEEP_BASE):
             state = replace(state, content=local.content)
         self.fates[ino] = fate
         self.states[ino] = replace(state, kind=local.kind)
@@ -240,7 +242,7 @@ class _Merge:
             return Fate.KEEP
         named_here = bool(self.local.names(ino))
         if not self.service.names(ino):
-            return Fate.KEEP if named_here else Fate.REPLACE
+            return Fate.KEEP_BASE if named_here else Fate.REPLACE
         if not named_here:
             return Fate.REPLACE
         self.rules["content conflict"] += 1

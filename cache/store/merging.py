@@ -245,10 +245,14 @@ class MergeStore:
                 return
             old = _new_row(ino, staged, now)
         service = base if staged is None else staged.base
+        rev, content_rev = (old.rev, old.content_rev) if staged is None else (staged.rev, staged.content_rev)
+        if fate is Fate.KEEP_BASE and service is not None:
+            content_rev = old.content_rev
+            service = _with_content_of(base, service)
         new = replace(
             old, mode=state.mode, uid=state.uid, gid=state.gid, mtime_ns=state.mtime_ns, xattrs=encode_opaque(state.xattrs)
         )
-        if fate is not Fate.KEEP and service is not None and old.kind is Kind.FILE:
+        if fate not in (Fate.KEEP, Fate.KEEP_BASE) and service is not None and old.kind is Kind.FILE:
             new = replace(
                 new,
                 manifest_id=service.manifest_id,
@@ -261,8 +265,7 @@ class MergeStore:
                 changes.applied.dropped.append((ino, drafts))
         if new != old:
             new = replace(new, ctime_ns=now)
-        revisions = (old.rev, old.content_rev) if staged is None else (staged.rev, staged.content_rev)
-        self._tree.set_inode_states(ino, base=service, rev=revisions[0], content_rev=revisions[1], local=new)
+        self._tree.set_inode_states(ino, base=service, rev=rev, content_rev=content_rev, local=new)
         changes.inode(old, new, replaced=fate in (Fate.REPLACE, Fate.COPY))
 
     def _apply_place(self, place: _Place, changes: _Changes) -> None:
@@ -387,6 +390,12 @@ class _Changes:
         # The kernel believes its own mtime of a file as it believes its own pages: it has to forget the file for both.
         self.applied.changes += [ContentChanged(ino, tuple(tree.names(ino))) for ino in self._times]
         self.applied.changes += [AttributesChanged(ino) for ino in self._attributes]
+
+
+def _with_content_of(base: BaseRow | None, service: BaseRow) -> BaseRow:
+    if base is None:
+        return replace(service, manifest_id=None, manifest_size=0, sha256=None)
+    return replace(service, manifest_id=base.manifest_id, manifest_size=base.manifest_size, sha256=base.sha256)
 
 
 def _new_row(ino: int, staged: StagedInode, now: int) -> InodeRow:

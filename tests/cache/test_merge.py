@@ -147,6 +147,7 @@ def test_content_when_all_differ_and_the_service_deleted_the_file() -> None:
     service = tree(nameless={F: file("new")})
     result = merged_trees(tree(("f", F, file("old"))), service, tree(("f", F, file("mine"))))
     assert result.states[F].content == content("mine")
+    assert result.merged.fates[F] is Fate.KEEP_BASE  # "new" was seen by nobody here, and may get a name again
     assert result.entries == {(ROOT, "f"): F}
     assert not result.merged.copies
 

@@ -225,3 +225,32 @@ def test_a_folder_that_a_restored_home_still_has_to_send_may_come_back() -> None
         assert sorted(names(world.devices[1])) == ["a", "d"]
 
     stage(play)
+
+
+def test_an_edit_does_not_replace_what_a_nameless_file_held_when_that_is_named_again() -> None:
+    """The merge that kept the edit, since the file had no name on the service, took the content there for one that had been
+    seen (seed 14140)."""
+
+    async def play(world: World) -> None:
+        ada, bob, cyd = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        world.devices[0].set_cable(False)
+        await do(ada, "overwrite")
+        await do(bob, "overwrite")
+        await world.settle_for(5.0)
+        world.devices[1].set_cable(False)
+        await do(bob, "rename", c=B)
+        await do(cyd, "unlink")
+        await world.settle_for(5.0)
+        world.devices[0].wire.set_gates(push=False, pull=True)
+        world.devices[0].set_cable(True)  # ada's edit meets a file without a name
+        await world.settle_for(5.0)
+        world.devices[1].set_cable(True)  # and bob names it again
+        await world.settle_for(5.0)
+        world.devices[0].wire.set_gates(push=True, pull=True)
+        await world.settle()
+        assert len(names(world.devices[2])) == 2
+        assert b"by bob" in await content(world.devices[2], "b")
+
+    stage(play, devices=3)

@@ -235,6 +235,10 @@ class Replica:
         contacts = contacts or self.contacts(service)
         merged = merge(self.base, service, self.local, contacts, ROOT, self.names.free_name)
         self.local = self.result(service, merged)
+        for ino, fate in merged.fates.items():
+            if fate is Fate.KEEP_BASE:
+                old = self.base.states.get(ino, State(Kind.FILE))
+                service.states[ino] = replace(service.states[ino], content=old.content, content_rev=old.content_rev)
         self.base, self.entry_revs, self.row_revs = service, entry_revs, row_revs
         self.staged_entries, self.staged_rows, self.listing = {}, {}, False
         return merged
