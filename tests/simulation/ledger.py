@@ -81,6 +81,9 @@ class Ledger:
         """What was found, in its order."""
         self.was_restored = False
         """The service was: devices bring back what it lost, under the names that they know beside those that it has."""
+        self._came_back: set[bytes] = set()
+        """Contents that took the place of one that had replaced them, since a device named the file again that had not heard of
+        that one: others cannot know that it is an old one."""
         self._contents: dict[bytes, bytes] = {}
         """Which content each manifest is that the service ever had."""
         self._links: Counter[bytes] = Counter()
@@ -278,9 +281,13 @@ class Ledger:
             return
         content = self.content(new.manifest_id)
         self.on_service.add(content)
-        if old is None or not was_named or old.manifest_id is None:
+        if old is None or old.manifest_id is None:
             return
         before = self.content(old.manifest_id)
+        if not was_named:
+            if content != before and self.history.descends(before, content):
+                self._came_back.add(content)
+            return
         known = self._devices[device]
         seen = known.emptied.get(id_, ()) if content == EMPTY else (content,)
         if not any(self.history.descends(one, before) for one in (*seen, content)):
@@ -339,7 +346,7 @@ class Ledger:
         mine, theirs = self.sees(device, source), self.content(manifest)
         if theirs in mine and self._replicas[device].execute(_IS_HASHED, (source,)).fetchone() != (1,):
             return  # the drive cannot know yet that they are equal
-        excused = self._devices[device].stale
+        excused = self._devices[device].stale | self._came_back
         if any(id_ in excused or self.history.contents[id_].forgiven for id_ in (*mine, theirs)):
             return
         if all(id_ == theirs or self.history.is_surely_related(id_, theirs) for id_ in mine):

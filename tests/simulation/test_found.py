@@ -254,3 +254,29 @@ def test_an_edit_does_not_replace_what_a_nameless_file_held_when_that_is_named_a
         assert b"by bob" in await content(world.devices[2], "b")
 
     stage(play, devices=3)
+
+
+def test_an_old_content_that_comes_back_with_a_name_is_another_one_to_who_edited_the_newest() -> None:
+    """The ledger took the copy for one without cause (seed 20343)."""
+
+    async def play(world: World) -> None:
+        ada, bob, cyd = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        world.devices[1].set_cable(False)
+        await do(ada, "overwrite")
+        await world.settle_for(5.0)
+        world.devices[0].set_cable(False)
+        await do(ada, "overwrite")
+        await do(bob, "rename", c=B)
+        await do(cyd, "unlink")
+        await world.settle_for(5.0)
+        world.backend.collect()  # bob does not hear of the content that he has not seen
+        world.ledger.service_collected()
+        world.devices[1].set_cable(True)
+        await world.settle_for(15.0)
+        world.devices[0].set_cable(True)
+        await world.settle()
+        assert len(names(world.devices[2])) == 2
+
+    stage(play, devices=3)
