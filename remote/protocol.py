@@ -175,6 +175,15 @@ class RefreshRequest(Request):
     refresh_token: Annotated[str, Field(min_length=1, max_length=500)]
 
 
+class Scope(StrEnum):
+    """What a caller may do. A device may do everything; a personal access token what it was made for."""
+
+    FILES_READ = "files:read"
+    FILES_WRITE = "files:write"
+    ACCOUNT_READ = "account:read"
+    ACCOUNT_WRITE = "account:write"
+
+
 class Tokens(Answer):
     access_token: Token
     expires_in: Seconds

@@ -253,8 +253,6 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         _, definitions = models_json_schema(
             [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
         )
-        components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(definitions.get("$defs", {}))
-        components["securitySchemes"] = {"access token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions.get("$defs", {}))
         app.openapi_schema = document
     return app.openapi_schema

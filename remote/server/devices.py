@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from remote.crashpoints import crash_point
-from remote.protocol import Account, Device, DeviceList, Login, LoginRequest, ProblemType, Tokens
+from remote.protocol import Account, Device, DeviceList, Login, LoginRequest, ProblemType, Scope, Tokens
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as account_rows
 from remote.server.database import devices as rows
@@ -30,12 +30,16 @@ SEEN_EVERY_NS = 10 * 60 * 10**9
 """How exact "last seen" is: each request that moves it is a write."""
 
 
+ALL_SCOPES = frozenset(Scope)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a device that is logged in."""
+    """Who asks: a device that is logged in, or a personal access token, whose id then stands for the device's."""
 
     account: bytes
     device: bytes
+    scopes: frozenset[Scope]
 
 
 class Devices:
@@ -99,7 +103,7 @@ class Devices:
         _check(device, claims)
         if device is not None and (claims.serial > device.confirmed or self._clock() - device.last_seen_ns > SEEN_EVERY_NS):
             self._note(claims)
-        return Caller(claims.account, claims.device)
+        return Caller(claims.account, claims.device, ALL_SCOPES)
 
     def listing(self, caller: Caller) -> DeviceList:
         with self._database.read() as connection:

@@ -17,7 +17,7 @@ import pytest
 
 from remote.protocol import Kind, LoginRequest, RegisterRequest
 from remote.server.config import ServerConfig
-from remote.server.devices import Caller
+from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.service import Service, open_service
 from tests.support.reference_service import PlainGroup, ReferenceService, RowChange
 from tests.support.wire import PASSWORD, Json, content, inline, new_id
@@ -45,7 +45,7 @@ class Pair:
         account = service.accounts.register(RegisterRequest(email=f"{seed}@example.org", password=PASSWORD))
         device: Any = {"installation": new_id(), "name": "x"}
         login = service.devices.login(account, LoginRequest(email="", password="", device=device))
-        self.caller = Caller(account.id, login.device.id)
+        self.caller = Caller(account.id, login.device.id, ALL_SCOPES)
         self.space = account.space
         self.reference = ReferenceService(account.space.hex())
         self.reference.revision = 1

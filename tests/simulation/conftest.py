@@ -9,7 +9,7 @@ import pytest
 
 from remote.protocol import DeviceLogin, LoginRequest, RegisterRequest
 from remote.server.config import ServerConfig
-from remote.server.devices import Caller
+from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.service import Service, open_service
 from tests.simulation.ledger import Ledger
 from tests.simulation.toys import Toy, World
@@ -33,7 +33,7 @@ def world(service: Service, tmp_path: Path) -> Iterator[World]:
     for name in ("ada", "bob"):
         device = DeviceLogin(installation=name.encode().ljust(16), name=name)
         login = LoginRequest(email=account.email, password=PASSWORD, device=device)
-        caller = Caller(account.id, service.devices.login(account, login).device.id)
+        caller = Caller(account.id, service.devices.login(account, login).device.id, ALL_SCOPES)
         toys.append(Toy(name, tmp_path, service, caller, account.space, ledger))
     yield World(ledger, service, *toys)
     for toy in toys:

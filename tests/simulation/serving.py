@@ -22,7 +22,7 @@ import remote.server.database.engine
 from remote.protocol import Account, Device, DeviceLogin, LoginRequest, RegisterRequest
 from remote.server.collection import collect
 from remote.server.config import ServerConfig
-from remote.server.devices import Caller
+from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.epochs import begin_epoch
 from remote.server.service import Service, open_service
 from tests.simulation import runtime
@@ -80,7 +80,7 @@ class Backend:
         self.start()
 
     def caller(self, index: int) -> Caller:
-        return Caller(self.account.id, template().devices[index].id)
+        return Caller(self.account.id, template().devices[index].id, ALL_SCOPES)
 
     def start(self) -> None:
         config = ServerConfig(data=self.data, password_memory_kib=64)

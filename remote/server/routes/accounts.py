@@ -20,14 +20,24 @@ from remote.server.accounts import login_limits
 from remote.server.devices import Caller
 from remote.server.problems import Refused
 from remote.server.quota import quota_and_used
-from remote.server.routes.requests import answer, authenticate, describe, nothing, parse_id, read_model, service_of
+from remote.server.routes.requests import (
+    AccountReader,
+    AccountWriter,
+    Authenticated,
+    answer,
+    describe,
+    nothing,
+    parse_id,
+    read_model,
+    service_of,
+)
 from remote.server.service import Service
 from remote.server.tokens import unauthenticated
 
 router = APIRouter()
 
 
-@router.post("/v1/accounts", **describe(Account, RegisterRequest, status=201, public=True))
+@router.post("/v1/accounts", **describe(Account, RegisterRequest, status=201))
 async def register(request: Request) -> Response:
     """Create an account, with its personal space."""
     service = service_of(request)
@@ -35,7 +45,7 @@ async def register(request: Request) -> Response:
     return answer(await service.in_password_thread(service.accounts.register, body), 201)
 
 
-@router.post("/v1/sessions", **describe(Login, LoginRequest, public=True))
+@router.post("/v1/sessions", **describe(Login, LoginRequest))
 async def login(request: Request) -> Response:
     """Log a device in. The same installation is the same device; a device too many is refused with the list of the others."""
     service = service_of(request)
@@ -55,14 +65,13 @@ async def login(request: Request) -> Response:
 
 
 @router.delete("/v1/sessions/current", **describe(None, status=204))
-async def logout(request: Request) -> Response:
+async def logout(request: Request, caller: Authenticated) -> Response:
     """Log this device out, which frees its slot."""
-    caller = await authenticate(request)
     await _remove(service_of(request), caller, caller.device)
     return nothing()
 
 
-@router.post("/v1/tokens", **describe(Tokens, RefreshRequest, public=True))
+@router.post("/v1/tokens", **describe(Tokens, RefreshRequest))
 async def refresh(request: Request) -> Response:
     """Exchange a refresh token. The old one stays good until the new one, or its access token, is first used."""
     service = service_of(request)
@@ -71,25 +80,22 @@ async def refresh(request: Request) -> Response:
 
 
 @router.get("/v1/account", **describe(AccountInfo))
-async def account(request: Request) -> Response:
+async def account(request: Request, caller: AccountReader) -> Response:
     """The account, this device, the quota, and what the embedded object store has carried."""
     service = service_of(request)
-    caller = await authenticate(request)
     return answer(await service.in_thread(_account_info, service, caller))
 
 
 @router.get("/v1/devices", **describe(DeviceList))
-async def devices(request: Request) -> Response:
+async def devices(request: Request, caller: AccountReader) -> Response:
     """The active devices of the account."""
     service = service_of(request)
-    caller = await authenticate(request)
     return answer(await service.in_thread(service.devices.listing, caller))
 
 
 @router.delete("/v1/devices/{device}", **describe(None, status=204))
-async def remove_device(request: Request, device: str) -> Response:
+async def remove_device(request: Request, caller: AccountWriter, device: str) -> Response:
     """Log a device of the account out: its very next request is refused."""
-    caller = await authenticate(request)
     await _remove(service_of(request), caller, parse_id(device))
     return nothing()
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from remote.protocol import ChangesPage
 from remote.server.cursor import CURSOR_MAX
 from remote.server.feed import LIMIT_DEFAULT, LIMIT_MAX
-from remote.server.routes.requests import authenticate, describe, json_answer, service_of
+from remote.server.routes.requests import FilesReader, authenticate, describe, json_answer, service_of
 from remote.server.wake import Waiter
 
 WAIT_MAX_SECONDS = 60
@@ -25,6 +25,7 @@ router = APIRouter()
 @router.get("/v1/changes", **describe(ChangesPage))
 async def changes(
     request: Request,
+    caller: FilesReader,
     cursor: Annotated[str, Query(max_length=CURSOR_MAX)] = "",
     wait: Annotated[int, Query(ge=0, le=WAIT_MAX_SECONDS)] = 0,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
@@ -32,7 +33,6 @@ async def changes(
 ) -> Response:
     """The next rows after the cursor (none: a full listing), waiting for some if there are none."""
     service = service_of(request)
-    caller = await authenticate(request)
     look = partial(service.feed.page, caller, cursor, limit, removed=removed)
     page = await service.in_thread(look)
     if page.worth_sending or wait == 0:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from remote.protocol import Problem, ProblemType
+from remote.protocol import Problem, ProblemType, Scope
 from remote.server.devices import Caller
 from remote.server.problems import Refused, from_validation, not_found
 from remote.server.service import Service
@@ -24,6 +25,9 @@ BODY_MAX = 64 * 1024
 PLAN_MAX = 256 * 1024
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _ID = re.compile(r"[0-9a-f]{32}")
+
+_BEARER = HTTPBearer(scheme_name="access token", bearerFormat="JWT", auto_error=False)
+"""For the description: it says which routes want a token, and with which scope."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,6 +72,22 @@ async def authenticate(request: Request) -> Caller:
     return await service.in_thread(service.devices.authenticate, token.strip())
 
 
+async def _authorize(request: Request, scopes: SecurityScopes, _described: Annotated[object, Depends(_BEARER)]) -> Caller:
+    caller = await authenticate(request)
+    for scope in scopes.scopes:
+        if scope not in caller.scopes:
+            raise Refused(ProblemType.FORBIDDEN, f"This token does not have the scope {scope}: make one that has it.")
+    return caller
+
+
+# What a route takes to know who asks, and with which scope: nothing else of it is read before.
+Authenticated = Annotated[Caller, Security(_authorize)]
+FilesReader = Annotated[Caller, Security(_authorize, scopes=[Scope.FILES_READ])]
+FilesWriter = Annotated[Caller, Security(_authorize, scopes=[Scope.FILES_WRITE])]
+AccountReader = Annotated[Caller, Security(_authorize, scopes=[Scope.ACCOUNT_READ])]
+AccountWriter = Annotated[Caller, Security(_authorize, scopes=[Scope.ACCOUNT_WRITE])]
+
+
 def parse_id(text: str) -> bytes:
     """An id in a path; what is none does not exist."""
     if _ID.fullmatch(text) is None:
@@ -99,10 +119,10 @@ def nothing() -> Response:
 
 
 def describe(
-    answer_model: type[BaseModel] | None, request_model: type[BaseModel] | None = None, *, status: int = 200, public: bool = False
+    answer_model: type[BaseModel] | None, request_model: type[BaseModel] | None = None, *, status: int = 200
 ) -> dict[str, Any]:
     """The arguments of a route that put its models into the OpenAPI description."""
-    extra: dict[str, Any] = {} if public else {"security": [{"access token": []}]}
+    extra: dict[str, Any] = {}
     if request_model is not None:
         schema = {"$ref": f"#/components/schemas/{request_model.__name__}"}
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -25,8 +25,9 @@ from remote.server.feed import LIMIT_DEFAULT, LIMIT_MAX
 from remote.server.problems import from_validation
 from remote.server.routes.requests import (
     PLAN_MAX,
+    FilesReader,
+    FilesWriter,
     answer,
-    authenticate,
     base_url,
     describe,
     json_answer,
@@ -40,10 +41,9 @@ router = APIRouter()
 
 
 @router.post("/v1/spaces/{space}/commit", **describe(CommitAnswer, CommitRequest))
-async def commit(request: Request, space: str) -> Response:
+async def commit(request: Request, caller: FilesWriter, space: str) -> Response:
     """Apply groups of changes, each whole or not at all. A repeated number gets the recorded outcome."""
     service = service_of(request)
-    caller = await authenticate(request)
     id_ = parse_id(space)
     body = await read_body(request, MAX_COMMIT_BYTES)
     try:
@@ -58,6 +58,7 @@ async def commit(request: Request, space: str) -> Response:
 @router.get("/v1/spaces/{space}/folders/{inode}", **describe(FolderPage))
 async def folder(
     request: Request,
+    caller: FilesReader,
     space: str,
     inode: str,
     after: Annotated[str, Query(max_length=MAX_NAME_BYTES)] = "",
@@ -65,36 +66,32 @@ async def folder(
 ) -> Response:
     """What is in a folder now, in the order of names, after a name."""
     service = service_of(request)
-    caller = await authenticate(request)
     id_, folder_id = parse_id(space), parse_id(inode)
     return json_answer(await service.in_thread(service.feed.folder, caller, id_, folder_id, after, limit))
 
 
 @router.post("/v1/spaces/{space}/uploads", **describe(UploadPlan, UploadRequest))
-async def uploads(request: Request, space: str) -> Response:
+async def uploads(request: Request, caller: FilesWriter, space: str) -> Response:
     """Which objects are missing, each with a link to send it by. Refused before any byte is sent if there is no room."""
     service = service_of(request)
-    caller = await authenticate(request)
     id_ = parse_id(space)
     body = await read_model(request, UploadRequest, PLAN_MAX)
     return answer(await service.in_store_thread(service.uploads.plan, caller, id_, body.objects, base_url(request)))
 
 
 @router.post("/v1/spaces/{space}/downloads", **describe(DownloadPlan, DownloadRequest))
-async def downloads(request: Request, space: str) -> Response:
+async def downloads(request: Request, caller: FilesReader, space: str) -> Response:
     """A link for each of the objects that contents of this space name."""
     service = service_of(request)
-    caller = await authenticate(request)
     id_ = parse_id(space)
     body = await read_model(request, DownloadRequest, PLAN_MAX)
     return answer(await service.in_thread(service.downloads.plan, caller, id_, body.objects, base_url(request)))
 
 
 @router.post("/v1/spaces/{space}/manifests", **describe(ManifestsAnswer, ManifestsRequest))
-async def manifests(request: Request, space: str) -> Response:
+async def manifests(request: Request, caller: FilesReader, space: str) -> Response:
     """Manifests by inode and id, of current and of former contents."""
     service = service_of(request)
-    caller = await authenticate(request)
     id_ = parse_id(space)
     body = await read_model(request, ManifestsRequest, PLAN_MAX)
     found = await service.in_thread(service.downloads.manifests, caller, id_, body.wanted)
