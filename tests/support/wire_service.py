@@ -263,7 +263,8 @@ class DeviceLink:
             self.held = False
         self.polls += 1
         page = self.service.page(cursor, self.page_limit or limit, removed=removed)
-        if wait_seconds and not any(changes.inodes or changes.entries for changes in page.spaces):
+        news = cursor.partition(" ")[0] not in ("", page.epoch) or any(one.inodes or one.entries for one in page.spaces)
+        if wait_seconds and not news:
             revision = self.service.tree.revision
             with trio.move_on_after(wait_seconds):
                 await self.service.news.wait_for(lambda: self.down or self.service.tree.revision != revision)
