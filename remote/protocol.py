@@ -549,6 +549,9 @@ class ProblemType(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not-found"
     EXISTS = "exists"
+    NOT_EMPTY = "not-empty"
+    INCOMPLETE = "incomplete"
+    PRECONDITION_FAILED = "precondition-failed"
     TOO_MANY_DEVICES = "too-many-devices"
     STALE_COMMIT = "stale-commit"
     OTHER_EPOCH = "other-epoch"
@@ -572,6 +575,8 @@ class Problem(Answer):
     field: str | None = None
     devices: list[Device] = []
     """With `too-many-devices`: who holds the slots."""
+    missing: list[Hash] = []
+    """With `incomplete`: some of the chunks that are not in the object store."""
     quota_bytes: int | None = None
     used_bytes: int | None = None
     needed_bytes: int | None = None

@@ -26,13 +26,13 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from remote import protocol
+from remote import fileapi, protocol
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
 from remote.server.patience import Patience
 from remote.server.problems import Refused, invalid_field, problem_response
-from remote.server.routes import accounts, changes, spaces
+from remote.server.routes import accounts, changes, files, spaces
 from remote.server.service import Service, open_service
 from remote.server.threads import Runner
 
@@ -66,7 +66,7 @@ def create_app(
 
     app = FastAPI(title="Aloft", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (accounts, spaces, changes):
+    for module in (accounts, spaces, changes, files):
         app.include_router(module.router)
     app.add_api_route("/healthz", _health, methods=["GET"], response_class=Response)
     if service.objects is not None:
@@ -181,7 +181,8 @@ async def _on_refused(_request: Request, error: Exception) -> Response:
 
 async def _on_invalid_query(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem_response(invalid_field(error.errors()[0]))
+    first = error.errors()[0]
+    return problem_response(invalid_field({**first, "loc": first["loc"][1:]}))  # without "query" or "body" before the field
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:
@@ -247,9 +248,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=protocol.__doc__)
         kinds = (protocol.Request, protocol.Answer)
-        models = [
-            each for each in vars(protocol).values() if isinstance(each, type) and issubclass(each, kinds) and each not in kinds
-        ]
+        named = {**vars(protocol), **vars(fileapi)}.values()
+        models = [each for each in named if isinstance(each, type) and issubclass(each, kinds) and each not in kinds]
         _, definitions = models_json_schema(
             [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
         )

@@ -2,14 +2,17 @@
 
 What is costly and needs no lock comes first: parsing, decoding manifests, asking the object store for what was uploaded. The
 transaction looks again at everything that may have changed meanwhile.
+
+An edit is what the service itself makes of a plain client's request: one group, built from the tree as it is when the space is
+locked, and checked and applied as a device's are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,6 +23,7 @@ from remote.protocol import (
     CommitAnswer,
     CommitRequest,
     ConflictKind,
+    Group,
     GroupOutcome,
     InodeChange,
     InodeRevisions,
@@ -43,6 +47,8 @@ from remote.server.uploads import Uploads
 MAX_XATTRS = 1000
 """Of one inode, as in `Attributes`."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -50,6 +56,16 @@ class Committed:
     """A serialized `CommitAnswer`."""
     changed: bool
     """Whether the space has a new revision, so that others should look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit(Generic[T]):
+    """What a request comes to in a tree."""
+
+    group: Group | None
+    """None: everything is as it was asked for."""
+    result: Callable[[], T]
+    """Called at the end of the transaction, when the tree is as the group left it."""
 
 
 class Namespace:
@@ -69,8 +85,7 @@ class Namespace:
                 return recorded
             _check_history(request, epochs.current(connection), rows.revision(connection, space))
             groups = [prepare(group) for group in request.groups]
-            objects = {id_ for group in groups for content in group.contents.values() for id_ in content.objects}
-            uploads = self._uploads.find(connection, caller.account, owner, objects)
+            uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
         proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
         crash_point("service.commit.verified")
         with self._database.write() as connection:
@@ -81,23 +96,61 @@ class Namespace:
                 return recorded
             epoch = epochs.current(connection)
             _check_history(request, epoch, revision)
-            now = self._clock()
-            budget = load_budget(connection, owner, now)
-            uploads = self._uploads.find(connection, caller.account, owner, objects)
-            contents = Contents(connection, space, owner, caller.account, groups, uploads, proven, budget)
-            application = Application(Tree(connection, space), contents, caller.device, revision, now)
-            outcomes = application.run(groups)
-            contents.flush(now)
-            crash_point("service.commit.applied")
+            tree = Tree(connection, space)
+            outcomes, reached = self._apply(connection, caller, owner, tree, groups, proven, revision)
             answer = CommitAnswer(
-                epoch=epoch, number=request.number, revision=application.revision, outcomes=outcomes
+                epoch=epoch, number=request.number, revision=reached, outcomes=outcomes
             ).model_dump_json().encode()  # fmt: skip
             self._record(connection, caller, space, request, RecordedCommit(request.number, body_hash, answer))
-            if application.revision != revision:
-                rows.set_revision(connection, space, application.revision)
             crash_point("service.commit.recorded")
         crash_point("service.commit.committed")
-        return Committed(answer, application.revision != revision)
+        return Committed(answer, reached != revision)
+
+    def edit(
+        self, caller: Caller, space: bytes, make: Callable[[Connection, Tree], Edit[T]], objects: Collection[bytes] = ()
+    ) -> T:
+        """Make an edit with the space locked, and apply it whole; `Refused` if it cannot be, and then nothing was done.
+
+        `objects`: those that it may bring and that no content of the space names yet. `make` may write rows of its own.
+        """
+        proven: set[tuple[bytes, int]] = set()
+        if objects:
+            with self._database.read() as connection:
+                owner = member_of(connection, caller, space).owner
+                uploads = self._uploads.find(connection, caller.account, owner, objects)
+            proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
+        with self._database.write() as connection:
+            owner = member_of(connection, caller, space).owner
+            revision = rows.lock_space(connection, space)
+            tree = Tree(connection, space)
+            edit = make(connection, tree)
+            if edit.group is not None:
+                outcomes, _ = self._apply(connection, caller, owner, tree, [prepare(edit.group)], proven, revision)
+                _require_accepted(outcomes[0])
+            return edit.result()
+
+    def _apply(
+        self,
+        connection: Connection,
+        caller: Caller,
+        owner: bytes,
+        tree: Tree,
+        groups: Sequence[PreparedGroup],
+        proven: Collection[tuple[bytes, int]],
+        revision: int,
+    ) -> tuple[list[GroupOutcome], int]:
+        """What becomes of the groups, and the revision that the space then has. It is locked, and was at `revision`."""
+        now = self._clock()
+        budget = load_budget(connection, owner, now)
+        uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
+        contents = Contents(connection, tree.root, owner, caller.account, groups, uploads, proven, budget)
+        application = Application(tree, contents, caller.device, revision, now)
+        outcomes = application.run(groups)
+        contents.flush(now)
+        crash_point("service.commit.applied")
+        if application.revision != revision:
+            rows.set_revision(connection, tree.root, application.revision)
+        return outcomes, application.revision
 
     def _recorded(
         self, connection: Connection, caller: Caller, space: bytes, request: CommitRequest, body_hash: bytes
@@ -284,6 +337,22 @@ def _has_room_for_xattrs(row: InodeRow, change: InodeChange) -> bool:
         return True
     xattrs = row.attributes.changed(change.attributes).xattrs
     return len(xattrs) <= MAX_XATTRS and sum(len(value or b"") for value in xattrs.values()) <= MAX_XATTR_BYTES
+
+
+def _objects(groups: Sequence[PreparedGroup]) -> set[bytes]:
+    return {id_ for group in groups for content in group.contents.values() for id_ in content.objects}
+
+
+def _require_accepted(outcome: GroupOutcome) -> None:
+    """`Refused` for an edit that was not applied, which undoes its transaction."""
+    if outcome.result == "missing":
+        raise Refused(
+            ProblemType.INCOMPLETE, f"{len(outcome.objects)} chunks are not in the object store yet.", missing=outcome.objects
+        )
+    if outcome.result == "quota":
+        raise Refused(ProblemType.QUOTA, f"There is no room: {outcome.detail}.")
+    if outcome.result != "ok":
+        raise Refused(ProblemType.INVALID, f"That cannot be done: {outcome.detail or outcome.conflict}.")
 
 
 def _refused(why: str) -> GroupOutcome:

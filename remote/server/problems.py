@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -20,6 +21,9 @@ _STATUS = {
     ProblemType.FORBIDDEN: (403, "Not allowed"),
     ProblemType.NOT_FOUND: (404, "Not found"),
     ProblemType.EXISTS: (409, "Exists already"),
+    ProblemType.NOT_EMPTY: (409, "The folder is not empty"),
+    ProblemType.INCOMPLETE: (409, "Not everything was uploaded"),
+    ProblemType.PRECONDITION_FAILED: (412, "Changed meanwhile"),
     ProblemType.TOO_MANY_DEVICES: (409, "All device slots are taken"),
     ProblemType.STALE_COMMIT: (409, "A later commit was recorded"),
     ProblemType.OTHER_EPOCH: (409, "The service was restored"),
@@ -44,6 +48,7 @@ class Refused(Exception):
         status: int | None = None,
         field: str | None = None,
         devices: Sequence[Device] = (),
+        missing: Sequence[bytes] = (),
         quota: tuple[int, int, int] | None = None,
         retry_after_seconds: int | None = None,
     ) -> None:
@@ -53,6 +58,7 @@ class Refused(Exception):
         self.detail = detail
         self.field = field
         self.devices = list(devices)
+        self.missing = list(missing)
         self.quota = quota
         """Quota, used and needed bytes."""
         self.retry_after_seconds = retry_after_seconds
@@ -78,6 +84,7 @@ def problem_response(refused: Refused) -> Response:
         detail=refused.detail,
         field=refused.field,
         devices=refused.devices,
+        missing=refused.missing,
         quota_bytes=quota,
         used_bytes=used,
         needed_bytes=needed,
@@ -98,9 +105,7 @@ def from_validation(error: ValidationError) -> Refused:
     return invalid_field(error.errors(include_url=False, include_context=False, include_input=False)[0])
 
 
-def invalid_field(fault: Mapping[str, object]) -> Refused:
-    where = fault.get("loc", ())
-    path = (
-        ".".join(str(part) for part in where if part not in ("query", "path", "body")) if isinstance(where, tuple | list) else ""
-    )
+def invalid_field(fault: Mapping[str, Any]) -> Refused:
+    """`fault` as pydantic describes it; its place begins with a field of the request."""
+    path = ".".join(str(part) for part in fault.get("loc", ()))
     return Refused(ProblemType.INVALID, str(fault.get("msg", "")), field=path or None)

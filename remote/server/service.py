@@ -18,6 +18,7 @@ from remote.server.devices import Devices
 from remote.server.downloads import Downloads
 from remote.server.epochs import current_epoch
 from remote.server.feed import Feed
+from remote.server.files import Files
 from remote.server.folder import DataFolder, DataFolderError
 from remote.server.keys import service_key
 from remote.server.namespace import Namespace
@@ -47,6 +48,7 @@ class Service:
     accounts: Accounts
     devices: Devices
     namespace: Namespace
+    files: Files
     feed: Feed
     uploads: Uploads
     downloads: Downloads
@@ -114,6 +116,7 @@ def open_service(
         raise
     crash_point("service.start.opened")
     uploads = Uploads(database, store, config.link_seconds, clock, random)
+    namespace = Namespace(database, uploads, clock)
     return Service(
         config=config,
         folder=folder,
@@ -121,7 +124,8 @@ def open_service(
         epoch=epoch,
         accounts=Accounts(config, database, clock, random),
         devices=Devices(config, database, tokens, clock, random),
-        namespace=Namespace(database, uploads, clock),
+        namespace=namespace,
+        files=Files(database, namespace, clock, random),
         feed=Feed(database),
         uploads=uploads,
         downloads=Downloads(database, store, config.link_seconds),

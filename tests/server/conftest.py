@@ -11,7 +11,14 @@ import pytest
 from tests.support.postgresql import Cluster
 from tests.support.wire import Device, World
 
-ALWAYS_ON_BOTH = {"test_collection.py", "test_devices.py", "test_epochs.py", "test_parts.py", "test_postgresql.py"}
+ALWAYS_ON_BOTH = {
+    "test_files.py",
+    "test_collection.py",
+    "test_devices.py",
+    "test_epochs.py",
+    "test_parts.py",
+    "test_postgresql.py",
+}
 """The tests that run on PostgreSQL without `--long`, too; those of the other files ask it for little that these do not."""
 
 

@@ -42,6 +42,11 @@ def by_id(connection: Connection, account: bytes, *, lock: bool = False) -> Row[
     return connection.execute(query.with_for_update(key_share=True) if lock else query).one()
 
 
+def personal_space(connection: Connection, account: bytes) -> bytes:
+    space: bytes = connection.execute(select(accounts.c.personal_space).where(accounts.c.id == account)).scalar_one()
+    return space
+
+
 def add(connection: Connection, account: NewAccount) -> None:
     """The account with its personal space: the space, its owner as member, and its root folder."""
     connection.execute(

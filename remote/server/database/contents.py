@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from remote.server.database.schema import manifests, members, objects, space_objects, spaces, versions
 from remote.server.database.tree import batches
@@ -67,6 +67,15 @@ def manifest_lengths(
         if length is not None:
             found[inode, manifest_id] = int(length)
     return found
+
+
+def length_of_manifests(connection: Connection, space: bytes, ids: Collection[bytes]) -> int:
+    """Bytes of all of them together."""
+    total = func.coalesce(func.sum(manifests.c.length), 0)
+    return sum(
+        int(connection.execute(select(total).where(manifests.c.space_id == space, manifests.c.id.in_(some))).scalar_one())
+        for some in batches(ids)
+    )
 
 
 def manifest_bodies(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, bytes]:

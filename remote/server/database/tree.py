@@ -155,6 +155,12 @@ def has_child_besides(connection: Connection, space: bytes, parent: bytes, names
     return any(name not in names for name in first)
 
 
+def names_in(connection: Connection, space: bytes, folder: bytes, limit: int) -> Sequence[str]:
+    """The first names in the folder, in the order of their bytes."""
+    here = (entries.c.space_id == space) & (entries.c.parent == folder) & entries.c.inode.is_not(None)
+    return connection.execute(select(entries.c.name).where(here).order_by(entries.c.name).limit(limit)).scalars().all()
+
+
 _INODES = select(inodes).where(inodes.c.space_id == _SPACE_ID, inodes.c.id.in_(bindparam("ids", expanding=True)))
 _NAMES = select(entries.c.inode, entries.c.parent, entries.c.name).where(
     entries.c.space_id == _SPACE_ID, entries.c.inode.in_(bindparam("ids", expanding=True))

@@ -1,0 +1,115 @@
+"""Paths of plain clients: what they may look like, and what they name in a space's tree. The one place that resolves them.
+
+A path is absolute within the account's personal space: `/` is its root folder. Its names obey `remote.names`, so there is no
+`..`; symlinks are named and never followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from remote.names import MAX_NAME_BYTES, BadName, check_name
+from remote.protocol import Kind, ProblemType
+from remote.server.check import View
+from remote.server.database import accounts as account_rows
+from remote.server.database.tree import InodeRow, Key
+from remote.server.devices import Caller
+from remote.server.problems import Refused, not_found
+
+MAX_PATH_BYTES = 16 * 1024
+MAX_DEPTH = 1000
+_EXTENSION = re.compile(r"(?<=[^.])(?:\.tar)?\.[^.\s]{1,16}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a path names: a name in a folder that is there, and the inode that has it, if one has."""
+
+    path: str
+    key: Key
+    inode: InodeRow | None
+    above: tuple[bytes, ...]
+    """The folders on the way, from the root on; the last one holds the name."""
+
+    @property
+    def name(self) -> str:
+        return self.key[1]
+
+    @property
+    def is_root(self) -> bool:
+        return not self.above
+
+
+def home_space(connection: Connection, caller: Caller) -> bytes:
+    """The space whose tree the caller's paths are about."""
+    return account_rows.personal_space(connection, caller.account)
+
+
+def split_path(text: str, field: str = "path") -> tuple[str, ...]:
+    """The names of a path. `Refused` (invalid) for what is no path; one slash at the end says nothing."""
+    if not text.startswith("/"):
+        raise Refused(ProblemType.INVALID, "A path begins with a slash.", field=field)
+    if len(text.encode(errors="surrogatepass")) > MAX_PATH_BYTES:
+        raise Refused(ProblemType.INVALID, f"A path has at most {MAX_PATH_BYTES} bytes.", field=field)
+    inner = text[1:].removesuffix("/")
+    names = tuple(inner.split("/")) if inner else ()
+    if len(names) > MAX_DEPTH:
+        raise Refused(ProblemType.INVALID, f"A path has at most {MAX_DEPTH} names.", field=field)
+    try:
+        return tuple(check_name(name) for name in names)
+    except BadName as error:
+        raise Refused(ProblemType.INVALID, f"{error}.", field=field) from error
+
+
+def root(view: View) -> Place:
+    return Place("/", (b"", ""), view.inode(view.root), ())
+
+
+def child(view: View, folder: Place, name: str) -> Place:
+    """The place of a name in a folder; `Refused` (not found) if that is none."""
+    inode = require_there(folder)
+    if inode.kind is Kind.SYMLINK:
+        raise not_found(f"{folder.path} is a symlink, which the service does not follow: name the folder itself.")
+    if inode.kind is not Kind.DIRECTORY:
+        raise not_found(f"{folder.path} is no folder.")
+    key = (inode.id, name)
+    held = view.entry(key).inode
+    path = f"{'' if folder.is_root else folder.path}/{name}"
+    return Place(path, key, None if held is None else view.inode(held), (*folder.above, inode.id))
+
+
+def locate(view: View, names: tuple[str, ...]) -> Place:
+    """The place that a path names, whether something is there or not. `Refused` (not found) if its folder is not there."""
+    place = root(view)
+    for name in names:
+        place = child(view, place, name)
+    return place
+
+
+def find(view: View, names: tuple[str, ...]) -> tuple[Place, InodeRow]:
+    """What is there; `Refused` (not found) if nothing is."""
+    place = locate(view, names)
+    return place, require_there(place)
+
+
+def require_there(place: Place) -> InodeRow:
+    if place.inode is None:
+        raise not_found(f"There is nothing at {place.path}.")
+    return place.inode
+
+
+def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
+    """The first of `report.pdf`, `report (2).pdf`, `report (3).pdf` … that is not taken."""
+    found = _EXTENSION.search(name)
+    stem, extension = (name[: found.start()], found.group()) if found else (name, "")
+    number, candidate = 1, name
+    while is_taken(candidate):
+        number += 1
+        tail = f" ({number}){extension}"
+        cut = stem.encode()[: MAX_NAME_BYTES - len(tail.encode())].decode(errors="ignore")
+        candidate = cut + tail
+    return candidate

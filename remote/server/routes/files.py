@@ -1,0 +1,115 @@
+"""Files and folders by path, for plain clients."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from remote.fileapi import (
+    LIST_DEFAULT,
+    LIST_MAX,
+    CopyRequest,
+    CreateFolder,
+    Deleted,
+    FileInfo,
+    FileList,
+    MoveRequest,
+    Order,
+    Sort,
+)
+from remote.names import MAX_NAME_BYTES
+from remote.protocol import ProblemType
+from remote.server.files import Condition, Done
+from remote.server.problems import Refused
+from remote.server.routes.requests import answer, authenticate, describe, read_model, service_of
+
+router = APIRouter()
+
+M = TypeVar("M", bound=BaseModel)
+
+FilePath = Annotated[str, Query(alias="path", min_length=1, max_length=16 * 1024)]
+_TAGS = re.compile(r'\s*"[0-9a-f]{64}"\s*(?:,\s*"[0-9a-f]{64}"\s*)*')
+_TAG = re.compile(r'"([0-9a-f]{64})"')
+
+
+@router.get("/v1/files", **describe(FileList))
+async def listing(
+    request: Request,
+    path: FilePath = "/",
+    sort: Sort = Sort.NAME,
+    order: Order = Order.ASC,
+    after: Annotated[str | None, Query(max_length=MAX_NAME_BYTES + 32)] = None,
+    limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = LIST_DEFAULT,
+) -> Response:
+    """What is in a folder, in pages."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    return answer(await service.in_thread(service.files.listing, caller, path, sort, order, after, limit))
+
+
+@router.get("/v1/files/metadata", **describe(FileInfo))
+async def metadata(request: Request, path: FilePath) -> Response:
+    """What is at a path."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    return answer(await service.in_thread(service.files.metadata, caller, path))
+
+
+@router.post("/v1/files/folder", **describe(FileInfo, CreateFolder, status=201))
+async def make_folder(request: Request) -> Response:
+    """Make a folder."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    body = await read_model(request, CreateFolder)
+    return announce(request, await service.in_thread(service.files.make_folder, caller, body), 201)
+
+
+@router.post("/v1/files/move", **describe(FileInfo, MoveRequest))
+async def move(request: Request) -> Response:
+    """Give a file or folder another path."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    body = await read_model(request, MoveRequest)
+    return announce(request, await service.in_thread(service.files.move, caller, body, condition(request)))
+
+
+@router.post("/v1/files/copy", **describe(FileInfo, CopyRequest, status=201))
+async def copy(request: Request) -> Response:
+    """Copy a file, or a folder with what is in it, without moving bytes."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    body = await read_model(request, CopyRequest)
+    return announce(request, await service.in_thread(service.files.copy, caller, body, condition(request)), 201)
+
+
+@router.delete("/v1/files", **describe(Deleted))
+async def delete(request: Request, path: FilePath, recursive: bool = False, partial: bool = False) -> Response:
+    """Delete a file or folder. One that is not empty needs `recursive`; `partial` does it in several requests."""
+    service = service_of(request)
+    caller = await authenticate(request)
+    when = condition(request)
+
+    def work() -> Done[Deleted]:
+        return service.files.delete(caller, path, when, recursive=recursive, partial=partial)
+
+    return announce(request, await service.in_thread(work))
+
+
+def announce(request: Request, done: Done[M], status: int = 200) -> Response:
+    """The answer to a change, of which those who follow the space hear."""
+    service_of(request).wake.notify(done.space)
+    return answer(done.answer, status)
+
+
+def condition(request: Request) -> Condition:
+    """`If-Match`; one that is no list of versions is refused, because it was meant to protect something."""
+    header = request.headers.get("if-match")
+    if header is None or header.strip() == "*":
+        return Condition()
+    if _TAGS.fullmatch(header) is None:
+        raise Refused(ProblemType.INVALID, "Give versions in double quotes, as the ETag has them.", field="If-Match")
+    return Condition(frozenset(_TAG.findall(header)))
