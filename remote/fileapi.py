@@ -3,27 +3,59 @@
 A path is absolute in the account's personal space, `/` being its root; symlinks are never followed. `version` names a content:
 the same version is the same bytes, for ever. It is also the ETag, so `If-Match: "VERSION"` makes a request conditional.
 
-    GET    /v1/files?path=&sort=&order=&limit=&after=            -> FileList        (a folder, in pages)
-    DELETE /v1/files?path=&recursive=&partial=                   -> Deleted         (If-Match)
-    GET    /v1/files/metadata?path=                              -> FileInfo
-    POST   /v1/files/folder                    CreateFolder      -> FileInfo
-    POST   /v1/files/move                      MoveRequest       -> FileInfo        (If-Match: of what is moved)
-    POST   /v1/files/copy                      CopyRequest       -> FileInfo        (If-Match: of what is copied)
+    GET    /v1/files?path=&sort=&order=&limit=&after=                   -> FileList       (a folder, in pages)
+    DELETE /v1/files?path=&recursive=&partial=                          -> Deleted        (If-Match)
+    GET    /v1/files/metadata?path=                                     -> FileInfo
+    POST   /v1/files/folder                              CreateFolder   -> FileInfo
+    POST   /v1/files/move                                MoveRequest    -> FileInfo       (If-Match: of what is moved)
+    POST   /v1/files/copy                                CopyRequest    -> FileInfo       (If-Match: of what is copied)
+    POST   /v1/files/upload                              BeginUpload    -> FileUpload     (or the one in progress)
+    GET    /v1/files/upload?fingerprint=                                -> FileUploadList (those in progress)
+    GET    /v1/files/upload/{upload}                                    -> FileUpload     (asks the object store)
+    POST   /v1/files/upload/{upload}/chunks/{chunk}      ChunkLink      -> UploadedChunk  (a fresh link)
+    PATCH  /v1/files/upload/{upload}/chunks/{chunk}      ChunkReport    -> UploadedChunk  (asks the object store)
+    POST   /v1/files/upload/{upload}/complete            CompleteUpload -> FileUpload     (If-Match: of what it replaces)
+    DELETE /v1/files/upload/{upload}                                    -> 204
+
+To upload, cut the file into chunks, and encode them or not; an object is named by the SHA-256 of what is stored. Begin the
+upload, PUT each missing chunk to its link, ask which are missing until none is, and complete it. That a chunk is there is
+believed to the object store alone. After a crash, begin again: the same path and content find the upload, wherever it began.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from remote.protocol import Answer, Count, Hash, Id, Kind, Nanoseconds, Request, Revision
+from remote.manifest import INLINE_MAX, OBJECT_PLAIN_MAX, OBJECT_STORED_MAX
+from remote.protocol import (
+    MAX_OBJECTS_PER_PLAN,
+    Answer,
+    Blob,
+    Count,
+    Hash,
+    Id,
+    Kind,
+    Link,
+    Md5,
+    Nanoseconds,
+    Request,
+    Revision,
+    Seconds,
+)
 
 MAX_ENTRIES = 1000
 """Entries that one request may copy or delete."""
 LIST_DEFAULT = 200
 LIST_MAX = 1000
+MAX_CHUNKS = 65_536
+"""Of one upload: 256 GiB in chunks of 4 MiB."""
+MAX_OPEN_UPLOADS = 1000
+"""Of one account; those that were not used for a day do not count."""
+LINKS_MAX = MAX_OBJECTS_PER_PLAN
+"""In one answer."""
 
 Path = Annotated[str, Field(min_length=1, max_length=16 * 1024)]
 """Absolute, with slashes between its names."""
@@ -105,3 +137,109 @@ class Deleted(Answer):
     """Entries, those in a folder and the folder itself counted."""
     complete: bool
     """False only if asked for with `partial`: there is more; ask again."""
+
+
+# -------------------------------------------------------------------------------------------------------------- upload
+
+
+class UploadChunk(Request):
+    """A piece of the file, in its order. A run of zeros needs no object, and so no id."""
+
+    id: Hash | None = None
+    """SHA-256 of what is stored."""
+    size: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    """Plain bytes; at most 16 MiB, if it is not zeros."""
+    stored_size: Annotated[int, Field(ge=1, le=OBJECT_STORED_MAX)] | None = None
+    """Null: as `size`."""
+    encoding: Literal["raw", "zstd", "zeros"] = "raw"
+
+    @model_validator(mode="after")
+    def _check(self) -> UploadChunk:
+        if self.encoding == "zeros":
+            if self.id is not None or self.stored_size is not None:
+                raise ValueError("zeros are not stored")
+        elif self.id is None or self.size > OBJECT_PLAIN_MAX:
+            raise ValueError(f"a chunk has an id, and at most {OBJECT_PLAIN_MAX} bytes")
+        elif self.encoding == "raw" and self.stored_size not in (None, self.size):
+            raise ValueError("a raw chunk is stored as it is")
+        return self
+
+
+class SplitParameters(Request):
+    """By which FastCDC cut the file (bytes), if it did: a device that edits it goes on with them."""
+
+    minimum: Annotated[int, Field(ge=0, lt=2**32)]
+    average: Annotated[int, Field(ge=0, lt=2**32)]
+    maximum: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class BeginUpload(Request):
+    path: Path
+    """The file's, not the folder's. The folder must be there."""
+    size: Count
+    fingerprint: Hash
+    """SHA-256 of the file."""
+    type: Annotated[str, Field(max_length=255)] | None = None
+    """Media type, as the client knows it."""
+    mtime_ns: Nanoseconds | None = None
+    """Null: when it is complete."""
+    chunks: Annotated[list[UploadChunk], Field(max_length=MAX_CHUNKS)] = Field(default_factory=list)
+    content: Annotated[Blob, Field(max_length=INLINE_MAX)] | None = None
+    """All of a small file, instead of chunks: the upload is complete at once."""
+    split: SplitParameters | None = None
+    on_conflict: OnConflict = OnConflict.FAIL
+
+
+class UploadHead(Answer):
+    id: Id
+    path: str
+    size: Count
+    fingerprint: Hash
+    type: str | None = None
+    state: Literal["open", "complete"]
+    chunks: int
+    """Different ones, zeros not counted."""
+    created_ns: Nanoseconds
+
+
+class FileUpload(UploadHead):
+    missing_chunks: int
+    """Not known to be in the object store."""
+    missing: list[Link] = Field(default_factory=list)
+    """Some of them, each with a link to send it by; when they were sent, ask for the next."""
+    unsigned: list[Hash] = Field(default_factory=list)
+    """Missing, too, but this object store takes chunks by links only that sign their MD5: get them one by one."""
+    expires_in: Seconds
+    """How long the links are good."""
+    file: FileInfo | None = None
+    """Of a complete upload: the file as it is now; null if it was deleted."""
+
+
+class FileUploadList(Answer):
+    uploads: list[UploadHead]
+
+
+class ChunkLink(Request):
+    md5: Md5 | None = None
+    """Of what is stored; only for a chunk that is `unsigned`."""
+
+
+class ChunkReport(Request):
+    status: Literal["uploaded", "failed"]
+    etag: Annotated[str, Field(max_length=200)] | None = None
+    """As the object store answered it."""
+
+
+class UploadedChunk(Answer):
+    id: Hash
+    state: Literal["uploaded", "missing"]
+    link: Link | None = None
+    """Of a missing chunk."""
+    expires_in: Seconds
+
+
+class CompleteUpload(Request):
+    """What is not given is as it was when the upload began."""
+
+    path: Path | None = None
+    on_conflict: OnConflict | None = None

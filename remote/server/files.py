@@ -52,9 +52,9 @@ class Condition:
 
     versions: frozenset[str] | None = None
 
-    def require(self, row: InodeRow) -> None:
+    def require(self, row: InodeRow | None) -> None:
         """`Refused` (precondition failed)."""
-        version = row.manifest_id.hex() if row.manifest_id is not None else None
+        version = row.manifest_id.hex() if row is not None and row.manifest_id is not None else None
         if self.versions is not None and version not in self.versions:
             raise Refused(ProblemType.PRECONDITION_FAILED, "It is not the version that the request was made for: look again.")
 

@@ -102,6 +102,22 @@ def require_there(place: Place) -> InodeRow:
     return place.inode
 
 
+def place_of(view: View, id_: bytes) -> Place | None:
+    """Where an inode is: under the first of its names. None if it has none, or hangs on nothing."""
+    names: list[Key] = []
+    folder = id_
+    while folder != view.root:
+        key = min(view.names(folder), default=None)
+        if key is None or len(names) == MAX_DEPTH:
+            return None
+        names.append(key)
+        folder = key[0]
+    place = root(view)
+    for _, name in reversed(names):
+        place = child(view, place, name)
+    return place
+
+
 def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
     """The first of `report.pdf`, `report (2).pdf`, `report (3).pdf` … that is not taken."""
     found = _EXTENSION.search(name)

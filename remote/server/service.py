@@ -19,6 +19,7 @@ from remote.server.downloads import Downloads
 from remote.server.epochs import current_epoch
 from remote.server.feed import Feed
 from remote.server.files import Files
+from remote.server.fileuploads import FileUploads
 from remote.server.folder import DataFolder, DataFolderError
 from remote.server.keys import service_key
 from remote.server.namespace import Namespace
@@ -49,6 +50,7 @@ class Service:
     devices: Devices
     namespace: Namespace
     files: Files
+    file_uploads: FileUploads
     feed: Feed
     uploads: Uploads
     downloads: Downloads
@@ -126,6 +128,7 @@ def open_service(
         devices=Devices(config, database, tokens, clock, random),
         namespace=namespace,
         files=Files(database, namespace, clock, random),
+        file_uploads=FileUploads(database, uploads, namespace, clock, random),
         feed=Feed(database),
         uploads=uploads,
         downloads=Downloads(database, store, config.link_seconds),

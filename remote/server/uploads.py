@@ -21,7 +21,7 @@ from remote.server.database import uploads as rows
 from remote.server.database.engine import Database
 from remote.server.database.uploads import Upload, UploadState
 from remote.server.devices import Caller
-from remote.server.objects.store import ObjectStore, StoreUnavailable, object_key
+from remote.server.objects.store import ObjectStore, Stored, StoreUnavailable, object_key
 from remote.server.problems import Refused
 from remote.server.quota import SESSION_NS, load_budget
 
@@ -39,7 +39,8 @@ class Uploads:
     ) -> None:
         self._database = database
         self._store = store
-        self._link_seconds = link_seconds
+        self.link_seconds = link_seconds
+        """How long a link is good."""
         self._clock = clock
         self._random = random
 
@@ -52,13 +53,13 @@ class Uploads:
         proven = self.ask_store(owner, _flat(uploads))
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
-            missing = self._reserve(connection, caller, space, owner, lengths, proven)
+            missing = self.reserve(connection, caller, space, owner, lengths, proven)
             crash_point("service.plan.reserving")
         crash_point("service.plan.reserved")
         sums = {each.id: each.md5 for each in wanted}
         unsigned = [upload.object_id for upload in missing if self._store.needs_md5 and sums[upload.object_id] is None]
         links = [self._link(base, owner, each, sums[each.object_id]) for each in missing if each.object_id not in unsigned]
-        return UploadPlan(missing=links, unsigned=unsigned, expires_in=self._link_seconds)
+        return UploadPlan(missing=links, unsigned=unsigned, expires_in=self.link_seconds)
 
     def find(self, connection: Connection, account: bytes, owner: bytes, ids: Collection[bytes]) -> dict[bytes, list[Upload]]:
         """What the account has in its open sessions of this owner's spaces."""
@@ -73,17 +74,25 @@ class Uploads:
             elif upload.state is UploadState.PLANNED:
                 unknown[object_key(owner, upload.object_id, upload.generation)] = upload
         if unknown:
-            try:
-                found = self._store.stat(list(unknown))
-            except StoreUnavailable as error:
-                raise Refused(ProblemType.UNAVAILABLE, str(error), retry_after_seconds=STORE_RETRY_SECONDS) from error
-            for key, stored in found.items():
+            for key, stored in self._stat(list(unknown)).items():
                 upload = unknown[key]
                 if stored.length == upload.length and stored.sha256 in (None, upload.object_id):
                     known.add((upload.object_id, upload.generation))
         return known
 
-    def _reserve(
+    def etag(self, owner: bytes, upload: Upload) -> str | None:
+        """What the store calls the stored bytes; None if they are not there, or it has no name for them."""
+        key = object_key(owner, upload.object_id, upload.generation)
+        stored = self._stat([key]).get(key)
+        return None if stored is None else stored.etag
+
+    def _stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        try:
+            return self._store.stat(keys)
+        except StoreUnavailable as error:
+            raise Refused(ProblemType.UNAVAILABLE, str(error), retry_after_seconds=STORE_RETRY_SECONDS) from error
+
+    def reserve(
         self,
         connection: Connection,
         caller: Caller,
@@ -92,7 +101,7 @@ class Uploads:
         lengths: Mapping[bytes, int],
         proven: Collection[tuple[bytes, int]],
     ) -> list[Upload]:
-        """The uploads that have to be sent, written down and reserved."""
+        """The uploads that have to be sent, written down and reserved; `Refused` (quota). Locks the owner's account."""
         now = self._clock()
         budget = load_budget(connection, owner, now)
         readable = content_rows.readable_objects(connection, caller.account, owner, lengths)
@@ -127,7 +136,7 @@ class Uploads:
 
     def _link(self, base: str, owner: bytes, upload: Upload, md5: bytes | None) -> Link:
         key = object_key(owner, upload.object_id, upload.generation)
-        return self._store.sign_put(base, key, upload.object_id, upload.length, self._link_seconds, md5)
+        return self._store.sign_put(base, key, upload.object_id, upload.length, self.link_seconds, md5)
 
     def _since(self) -> int:
         return self._clock() - SESSION_NS

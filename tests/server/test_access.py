@@ -8,6 +8,7 @@ import re
 
 from fastapi.routing import APIRoute
 
+import remote.fileapi
 import remote.protocol
 from tests.support.wire import Device, Json, World, create, entry, inline, mkdir, new_id, problem
 
@@ -29,7 +30,8 @@ def routes(world: World) -> list[tuple[str, str]]:
 async def test_the_routes_are_those_of_the_protocol(world: World) -> None:
     promised = {
         (method, re.sub(r"\?.*", "", path))
-        for method, path in re.findall(r"^    (POST|GET|DELETE) +(\S+)", remote.protocol.__doc__ or "", re.MULTILINE)
+        for module in (remote.protocol, remote.fileapi)
+        for method, path in re.findall(r"^    (POST|GET|PATCH|DELETE) +(\S+)", module.__doc__ or "", re.MULTILINE)
     }
     assert promised | {("GET", "/healthz")} == set(routes(world))
 
@@ -38,7 +40,7 @@ async def test_every_route_but_the_public_ones_wants_a_token(world: World, ada: 
     for method, pattern in routes(world):
         if (method, pattern) in PUBLIC:
             continue
-        path = pattern.format(space=ada.space, device=ada.id, inode=ada.space)
+        path = re.sub(r"\{\w+\}", ada.space, pattern)
         problem(await world.http.request(method, path), 401, "unauthenticated")
 
 

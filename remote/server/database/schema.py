@@ -218,6 +218,7 @@ versions = Table(
     Column("device_id", ID, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
     Index(None, "space_id", "inode", "manifest_id"),
+    Index(None, "space_id", "sha256"),
     sqlite_with_rowid=False,
 )
 
@@ -264,4 +265,23 @@ upload_objects = Table(
     ForeignKeyConstraint(["space_id", "session_id"], ["upload_sessions.space_id", "upload_sessions.id"]),
     Index(None, "owner", "object_id"),
     sqlite_with_rowid=False,
+)
+
+file_uploads = Table(
+    "file_uploads",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("id", ID, primary_key=True),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),  # who uploads; the chunks are in its upload session
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", HASH, nullable=False),  # of the whole file: its fingerprint
+    Column("type", Text),
+    Column("mtime_ns", BigInteger),  # null: when it is complete
+    Column("on_conflict", Text, nullable=False),
+    Column("manifest", BYTES, nullable=False),  # the planned content
+    Column("inode", ID),  # null: not complete; else the file that it became
+    Column("created_ns", BigInteger, nullable=False),
+    Column("last_used_ns", BigInteger, nullable=False),
+    Index(None, "account_id", "last_used_ns"),
 )

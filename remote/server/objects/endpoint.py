@@ -106,7 +106,8 @@ class ObjectEndpoint:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._in_thread(incoming.discard)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        etag = (b"etag", f'"{incoming.sha256.hex()}"'.encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0"), etag]})
         await send({"type": "http.response.body", "body": b""})
 
     async def _receive(self, incoming: IncomingObject, receive: Receive, carried: Carried) -> None:

@@ -162,7 +162,7 @@ class IncomingObject:
         self._temporary = temporary
         self._file = file
         self._length = length
-        self._sha256 = sha256
+        self.sha256 = sha256
         self._names = names
         self._hash = hashlib.sha256()
         self._received = 0
@@ -185,10 +185,10 @@ class IncomingObject:
         """The object is there, and stays there through a power loss. `WrongBody`, `StoreUnavailable`."""
         if self._received != self._length:
             raise WrongBody(f"{self._received} bytes instead of the {self._length} that were signed")
-        if self._hash.digest() != self._sha256:
+        if self._hash.digest() != self.sha256:
             raise WrongBody("the bytes do not have the SHA-256 that was signed")
         crash_point("service.object.verified")
-        self._append(_TRAILER.pack(_MAGIC, self._length, self._sha256))
+        self._append(_TRAILER.pack(_MAGIC, self._length, self.sha256))
         try:
             os.fsync(self._open_descriptor())
             self._close()
@@ -264,7 +264,7 @@ def _read_trailer(descriptor: int) -> Stored:
     if len(trailer) == _TRAILER.size:
         magic, length, sha256 = _TRAILER.unpack(trailer)
         if magic == _MAGIC and length == size - _TRAILER.size:
-            return Stored(length, sha256)
+            return Stored(length, sha256, sha256.hex())
     raise NoSuchObject("the file is damaged")
 
 

@@ -129,7 +129,7 @@ class S3Store:
             answer = self._call(lambda: self._client.head_object(**where))
         except _NotThere:
             return None
-        return Stored(answer["ContentLength"], _checksum(answer.get("ChecksumSHA256")))
+        return Stored(answer["ContentLength"], _checksum(answer.get("ChecksumSHA256")), answer.get("ETag", "").strip('"') or None)
 
     def _delete(self, key: str) -> None:
         try:

@@ -43,6 +43,8 @@ class Stored:
     length: int
     sha256: bytes | None
     """None: this store keeps no such sum, and checked it when the object came."""
+    etag: str | None = None
+    """As the store answers it to a PUT, without quotes."""
 
 
 @dataclass(frozen=True, slots=True)

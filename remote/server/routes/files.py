@@ -25,7 +25,7 @@ from remote.names import MAX_NAME_BYTES
 from remote.protocol import ProblemType
 from remote.server.files import Condition, Done
 from remote.server.problems import Refused
-from remote.server.routes.requests import answer, authenticate, describe, read_model, service_of
+from remote.server.routes.requests import FilesReader, FilesWriter, answer, describe, read_model, service_of
 
 router = APIRouter()
 
@@ -39,6 +39,7 @@ _TAG = re.compile(r'"([0-9a-f]{64})"')
 @router.get("/v1/files", **describe(FileList))
 async def listing(
     request: Request,
+    caller: FilesReader,
     path: FilePath = "/",
     sort: Sort = Sort.NAME,
     order: Order = Order.ASC,
@@ -47,50 +48,46 @@ async def listing(
 ) -> Response:
     """What is in a folder, in pages."""
     service = service_of(request)
-    caller = await authenticate(request)
     return answer(await service.in_thread(service.files.listing, caller, path, sort, order, after, limit))
 
 
 @router.get("/v1/files/metadata", **describe(FileInfo))
-async def metadata(request: Request, path: FilePath) -> Response:
+async def metadata(request: Request, caller: FilesReader, path: FilePath) -> Response:
     """What is at a path."""
     service = service_of(request)
-    caller = await authenticate(request)
     return answer(await service.in_thread(service.files.metadata, caller, path))
 
 
 @router.post("/v1/files/folder", **describe(FileInfo, CreateFolder, status=201))
-async def make_folder(request: Request) -> Response:
+async def make_folder(request: Request, caller: FilesWriter) -> Response:
     """Make a folder."""
     service = service_of(request)
-    caller = await authenticate(request)
     body = await read_model(request, CreateFolder)
     return announce(request, await service.in_thread(service.files.make_folder, caller, body), 201)
 
 
 @router.post("/v1/files/move", **describe(FileInfo, MoveRequest))
-async def move(request: Request) -> Response:
+async def move(request: Request, caller: FilesWriter) -> Response:
     """Give a file or folder another path."""
     service = service_of(request)
-    caller = await authenticate(request)
     body = await read_model(request, MoveRequest)
     return announce(request, await service.in_thread(service.files.move, caller, body, condition(request)))
 
 
 @router.post("/v1/files/copy", **describe(FileInfo, CopyRequest, status=201))
-async def copy(request: Request) -> Response:
+async def copy(request: Request, caller: FilesWriter) -> Response:
     """Copy a file, or a folder with what is in it, without moving bytes."""
     service = service_of(request)
-    caller = await authenticate(request)
     body = await read_model(request, CopyRequest)
     return announce(request, await service.in_thread(service.files.copy, caller, body, condition(request)), 201)
 
 
 @router.delete("/v1/files", **describe(Deleted))
-async def delete(request: Request, path: FilePath, recursive: bool = False, partial: bool = False) -> Response:
+async def delete(
+    request: Request, caller: FilesWriter, path: FilePath, recursive: bool = False, partial: bool = False
+) -> Response:
     """Delete a file or folder. One that is not empty needs `recursive`; `partial` does it in several requests."""
     service = service_of(request)
-    caller = await authenticate(request)
     when = condition(request)
 
     def work() -> Done[Deleted]:
