@@ -7,8 +7,18 @@ fields; answers ignore them, so that an old client understands a newer service.
     POST   /v1/sessions                        LoginRequest      -> Login            (also: the sixth device, 409 TooManyDevices)
     DELETE /v1/sessions/current                                  -> 204
     POST   /v1/tokens                          RefreshRequest    -> Tokens
+    POST   /v1/sessions/token                  TokenLogin        -> NewPersonalToken (no device: for what uses the API only)
     GET    /v1/account                                           -> AccountInfo
+    PATCH  /v1/account                         AccountChange     -> AccountInfo
+    POST   /v1/account/password                PasswordChange    -> 204
+    POST   /v1/account/close                   AccountClosing    -> 204
+    POST   /v1/password/forgotten              ForgottenPassword -> 204              (whether there is such an account or not)
+    POST   /v1/password/new                    NewPassword       -> 204
+    GET    /v1/personal-tokens                                   -> PersonalTokenList
+    POST   /v1/personal-tokens                 TokenRequest      -> NewPersonalToken
+    DELETE /v1/personal-tokens/{token}                           -> 204
     GET    /v1/devices                                           -> DeviceList
+    DELETE /v1/devices?keep_current=                             -> 204
     DELETE /v1/devices/{device}                                  -> 204
     POST   /v1/spaces/{space}/commit           CommitRequest     -> CommitAnswer
     GET    /v1/changes?cursor=&wait=&limit=&removed=             -> ChangesPage      (410 reset: begin again without a cursor)
@@ -27,6 +37,7 @@ import binascii
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -116,6 +127,14 @@ def _check_text(value: str) -> str:
     return value
 
 
+def _check_time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("it is not the name of a time zone, like Europe/Berlin") from None
+    return value
+
+
 Count = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 Seconds = Annotated[int, Field(ge=0, le=10**9)]
 Token = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
@@ -142,10 +161,16 @@ class Answer(BaseModel):
 # ---------------------------------------------------------------------------------------------- accounts and devices
 
 
+ChosenPassword = Annotated[str, Field(min_length=8, max_length=1024)]
+GivenPassword = Annotated[str, Field(max_length=1024)]
+GivenEmail = Annotated[str, Field(max_length=254)]
+AccountName = Annotated[str, Field(max_length=200)]
+
+
 class RegisterRequest(Request):
     email: Annotated[str, Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
-    password: Annotated[str, Field(min_length=8, max_length=1024)]
-    name: Annotated[str, Field(max_length=200)] = ""
+    password: ChosenPassword
+    name: AccountName = ""
     invitation: Annotated[str, Field(max_length=200)] | None = None
 
 
@@ -164,8 +189,8 @@ class DeviceLogin(Request):
 
 
 class LoginRequest(Request):
-    email: Annotated[str, Field(max_length=254)]
-    password: Annotated[str, Field(max_length=1024)]
+    email: GivenEmail
+    password: GivenPassword
     device: DeviceLogin
     replace: Id | None = None
     """Log this device out to make room, when all slots are taken."""
@@ -219,12 +244,99 @@ class Traffic(Answer):
     sent_objects: Count
 
 
+class Settings(Answer):
+    """What an account has chosen. It has these from its registration on, with these values."""
+
+    language: str = "en"
+    """A language tag (BCP 47)."""
+    time_zone: str = "UTC"
+    """A name of the IANA database."""
+
+
+class SettingsChange(Request):
+    """Those that are named; null: as they were at the registration."""
+
+    language: Annotated[str, Field(max_length=35, pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] | None = None
+    time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_time_zone)] | None = None
+
+
 class AccountInfo(Answer):
     account: Account
-    device: Device
+    device: Device | None
+    """Who asks; null: a personal access token does."""
+    created_ns: Nanoseconds = 0
+    last_login_ns: Nanoseconds | None = None
+    """Of any device, or with e-mail and password for a token."""
+    settings: Settings = Settings()
     quota_bytes: Count
     used_bytes: Count
     traffic: Traffic | None = None
+
+
+class AccountChange(Request):
+    """What is named is changed."""
+
+    name: AccountName | None = None
+    settings: SettingsChange | None = None
+
+
+class PasswordChange(Request):
+    password: GivenPassword
+    """The present one."""
+    new_password: ChosenPassword
+    log_out_others: bool = False
+    """End all devices and personal access tokens but the one that asks."""
+
+
+class AccountClosing(Request):
+    password: GivenPassword
+
+
+class ForgottenPassword(Request):
+    email: GivenEmail
+
+
+class NewPassword(Request):
+    code: Annotated[str, Field(min_length=1, max_length=200)]
+    """From the e-mail, or from the service's administrator; good once, for half an hour."""
+    new_password: ChosenPassword
+
+
+class PersonalToken(Answer):
+    id: Id
+    name: str
+    scopes: list[Scope]
+    created_ns: Nanoseconds
+    expires_ns: Nanoseconds | None
+    """Null: never."""
+    last_used_ns: Nanoseconds | None
+    """To ten minutes; null: never."""
+
+
+class PersonalTokenList(Answer):
+    """Those that are good: neither revoked nor expired."""
+
+    tokens: list[PersonalToken]
+    limit: int
+
+
+class TokenRequest(Request):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """What it is for."""
+    scopes: Annotated[frozenset[Scope], Field(min_length=1)]
+    expires_in_days: Annotated[int, Field(ge=1, le=3660)] | None = 90
+    """Null: it never expires."""
+
+
+class TokenLogin(TokenRequest):
+    email: GivenEmail
+    password: GivenPassword
+
+
+class NewPersonalToken(Answer):
+    personal_token: PersonalToken
+    token: Token
+    """For the header `Authorization: Bearer …`. Nobody can tell it again."""
 
 
 # ---------------------------------------------------------------------------------------------------- rows of a space

@@ -180,7 +180,7 @@ def whoami(json: JsonOption = False) -> None:
         "used_bytes": info.used_bytes,
         "traffic": info.traffic.model_dump() if info.traffic is not None else None,
     }
-    emit(data, f"{info.account.email} on {credentials.server}, device {info.device.name}", json)
+    emit(data, f"{info.account.email} on {credentials.server}, device {credentials.device.name}", json)
 
 
 def list_devices_by_default(context: typer.Context, json: JsonOption = False) -> None:

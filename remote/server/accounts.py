@@ -1,21 +1,24 @@
-"""Accounts: who may register, and who knows the password. Blocking; knows nothing of devices and tokens."""
+"""Accounts: who may register, who knows the password, what an account says of itself, and its end. Blocking."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
+import ipaddress
 import unicodedata
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection, Row
 
 from remote.crashpoints import crash_point
-from remote.protocol import Account, LoginRequest, ProblemType, RegisterRequest
+from remote.protocol import Account, AccountChange, PasswordChange, ProblemType, RegisterRequest, Settings
+from remote.server.codes import code_hash, new_code
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as rows
+from remote.server.database import devices as device_rows
+from remote.server.database import personaltokens as token_rows
 from remote.server.database.engine import Database
+from remote.server.devices import Caller
+from remote.server.passwords import Passwords
 from remote.server.problems import Refused, require_printable
 from remote.server.ratelimit import Limit
 
@@ -23,6 +26,8 @@ WINDOW_SECONDS = 300
 PAIR_ATTEMPTS = 10
 ADDRESS_ATTEMPTS = 100
 EMAIL_ATTEMPTS = 100
+_IPV6_NETWORK = 64
+"""So many bits of an address say whose it is; the others its owner changes as often as he likes."""
 
 
 def email_key(email: str) -> str:
@@ -30,27 +35,55 @@ def email_key(email: str) -> str:
     return unicodedata.normalize("NFKC", email.strip()).casefold()
 
 
+def email_limit(purpose: str, email: str, count: int, seconds: int) -> Limit:
+    return Limit(f"{purpose} email {email_key(email)}", count, seconds)
+
+
+def address_limit(purpose: str, address: str, count: int, seconds: int) -> Limit:
+    if ":" in address:
+        address = str(ipaddress.ip_network((address.partition("%")[0], _IPV6_NETWORK), strict=False))
+    return Limit(f"{purpose} address {address}", count, seconds)
+
+
 def login_limits(email: str, address: str) -> list[Limit]:
-    """How often a log-in may fail. The pair is what an honest person meets; the others stop who changes one of the two."""
-    key = hashlib.sha256(email_key(email).encode()).hexdigest()
+    """How often a password may be wrong. The pair is what an honest person meets; the others stop who changes one of the two."""
     return [
-        Limit(f"pair {key} {address}", PAIR_ATTEMPTS, WINDOW_SECONDS),
-        Limit(f"address {address}", ADDRESS_ATTEMPTS, WINDOW_SECONDS),
-        Limit(f"email {key}", EMAIL_ATTEMPTS, WINDOW_SECONDS),
+        Limit(f"login pair {email_key(email)} {address}", PAIR_ATTEMPTS, WINDOW_SECONDS),
+        address_limit("login", address, ADDRESS_ATTEMPTS, WINDOW_SECONDS),
+        email_limit("login", email, EMAIL_ATTEMPTS, WINDOW_SECONDS),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An account whose password somebody knew. It may have another one, or be closed, a moment later: `password_hash` tells."""
+
+    account: Account
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    account: Account
+    created_ns: int
+    last_login_ns: int | None
+    settings: Settings
 
 
 class Accounts:
     def __init__(
-        self, config: ServerConfig, database: Database, clock: Callable[[], int], random: Callable[[int], bytes]
+        self,
+        config: ServerConfig,
+        database: Database,
+        passwords: Passwords,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
     ) -> None:
         self._config = config
         self._database = database
+        self._passwords = passwords
         self._clock = clock
         self._random = random
-        self._hasher = PasswordHasher(memory_cost=config.password_memory_kib)
-        # Verified for an unknown e-mail, so that the time does not tell which ones are known.
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
 
     def register(self, request: RegisterRequest) -> Account:
         if self._config.registration == "closed":
@@ -64,12 +97,12 @@ class Accounts:
             email=request.email.strip(),
             email_key=email_key(request.email),
             name=request.name.strip(),
-            password_hash=self._hasher.hash(request.password),
+            password_hash=self._passwords.hash(request.password),
             space=self._random(16),
             quota_bytes=self._config.quota_bytes,
             created_ns=self._clock(),
         )
-        invitation = None if self._config.registration == "open" else _code_hash(request.invitation or "")
+        invitation = None if self._config.registration == "open" else code_hash(request.invitation or "")
         with self._database.write() as connection:
             if invitation is not None and not rows.invitation_is_free(connection, invitation):
                 raise Refused(ProblemType.FORBIDDEN, "This invitation is not good (any more).", field="invitation")
@@ -82,34 +115,84 @@ class Accounts:
         crash_point("service.account.added")
         return Account(id=account.id, email=account.email, name=account.name, space=account.space)
 
-    def check_password(self, request: LoginRequest) -> Account | None:
-        """The account, or None if there is none of this e-mail and password: which of the two, nobody learns."""
+    def check_password(self, email: str, password: str) -> Known | None:
+        """None if there is no account of this e-mail and password: which of the two it is, nobody learns."""
         with self._database.read() as connection:
-            row = rows.by_email(connection, email_key(request.email))
-        try:
-            self._hasher.verify(row.password_hash if row is not None else self._nobody, request.password)
-        except (VerificationError, InvalidHashError):
+            row = rows.by_email(connection, email_key(email))
+        if not self._passwords.fits(password, None if row is None else row.password_hash) or row is None:
             return None
-        if row is None:
-            return None
-        if self._hasher.check_needs_rehash(row.password_hash):
-            better = self._hasher.hash(request.password)
-            with self._database.write() as connection:
-                rows.set_password_hash(connection, row.id, better)
-        return Account(id=row.id, email=row.email, name=row.name, space=row.personal_space)
+        if not self._passwords.is_outdated(row.password_hash):
+            return Known(_account(row), row.password_hash)
+        better = self._passwords.hash(password)
+        with self._database.write() as connection:
+            if not rows.lock(connection, row.id, row.password_hash):
+                return None
+            rows.set_password_hash(connection, row.id, better)
+        return Known(_account(row), better)
 
-    def get(self, account: bytes) -> Account:
+    def email(self, caller: Caller) -> str:
+        return self.profile(caller).account.email
+
+    def profile(self, caller: Caller) -> Profile:
         with self._database.read() as connection:
-            row = rows.by_id(connection, account)
-        return Account(id=row.id, email=row.email, name=row.name, space=row.personal_space)
+            row = rows.by_id(connection, caller.account)
+        return Profile(_account(row), row.created_ns, row.last_login_ns, Settings.model_validate_json(row.settings))
+
+    def change(self, caller: Caller, request: AccountChange) -> None:
+        if request.name is not None:
+            require_printable(request.name, "name")
+        with self._database.write() as connection:
+            settings = None
+            if request.settings is not None:
+                kept = Settings.model_validate_json(rows.by_id(connection, caller.account, lock=True).settings)
+                chosen = kept.model_dump(exclude_unset=True) | request.settings.model_dump(exclude_unset=True)
+                chosen = {key: value for key, value in chosen.items() if value is not None}
+                settings = Settings(**chosen).model_dump_json(exclude_unset=True)
+            rows.change(connection, caller.account, name=request.name and request.name.strip(), settings=settings)
+
+    def change_password(self, caller: Caller, request: PasswordChange) -> None:
+        """`Refused` (forbidden) if the present one is wrong. Codes for a forgotten one are good no more."""
+        known = self._prove(caller, request.password)
+        better = self._passwords.hash(request.new_password)
+        with self._database.write() as connection:
+            self._require_still(connection, known)
+            rows.set_password_hash(connection, caller.account, better)
+            rows.remove_password_codes(connection, caller.account)
+            if request.log_out_others:
+                log_out_everywhere(connection, caller.account, self._clock(), but=caller.device)
+
+    def close(self, caller: Caller, password: str) -> None:
+        """`Refused` (forbidden) if the password is wrong."""
+        known = self._prove(caller, password)
+        with self._database.write() as connection:
+            self._require_still(connection, known)
+            log_out_everywhere(connection, caller.account, self._clock())
+            rows.close(connection, caller.account, self._clock())
 
     def invite(self) -> str:
         """A new invitation code, good for one registration."""
-        code = urlsafe_b64encode(self._random(18)).decode()
+        code = new_code(self._random)
         with self._database.write() as connection:
-            rows.add_invitation(connection, _code_hash(code), self._clock())
+            rows.add_invitation(connection, code_hash(code), self._clock())
         return code
 
+    def _prove(self, caller: Caller, password: str) -> Known:
+        with self._database.read() as connection:
+            row = rows.by_id(connection, caller.account)
+        if not self._passwords.fits(password, row.password_hash):
+            raise Refused(ProblemType.FORBIDDEN, "The password is wrong.", field="password")
+        return Known(_account(row), row.password_hash)
 
-def _code_hash(code: str) -> bytes:
-    return hashlib.sha256(code.strip().encode()).digest()
+    def _require_still(self, connection: Connection, known: Known) -> None:
+        if not rows.lock(connection, known.account.id, known.password_hash):
+            raise Refused(ProblemType.FORBIDDEN, "The password was changed meanwhile.", field="password")
+
+
+def log_out_everywhere(connection: Connection, account: bytes, now_ns: int, *, but: bytes | None = None) -> None:
+    """All devices and personal access tokens, but perhaps the one that asks."""
+    device_rows.remove_all(connection, account, now_ns, but=but)
+    token_rows.revoke_all(connection, account, now_ns, but=but)
+
+
+def _account(row: Row[tuple[object, ...]]) -> Account:
+    return Account(id=row.id, email=row.email, name=row.name, space=row.personal_space)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from email.utils import parseaddr
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
@@ -60,6 +61,38 @@ class S3Config:
 
 
 @dataclass(frozen=True, slots=True)
+class SmtpConfig:
+    """A server that takes the service's e-mails."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    host: str
+    sender: str
+    """The address that e-mails come from: `aloft@example.org`, or with a name before it."""
+    port: int | None = None
+    """None: 465 with `tls`, else 587."""
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str | None = None
+    password_file: Path | None = None
+    """Its first line is the user's password."""
+    ca: Path | None = None
+    """PEM file of authorities that sign the server's certificate; None: the usual ones."""
+    timeout_seconds: float = 10.0
+    """How long the server may be silent."""
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        if not self.host:
+            raise ValueError("SMTP needs a host")
+        if not parseaddr(self.sender)[1].count("@") == 1:
+            raise ValueError(f"the SMTP sender {self.sender!r} is no e-mail address")
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("an SMTP user and its password_file go together: both, or none")
+        if self.user is not None and self.tls == "none":
+            raise ValueError("SMTP with a password needs TLS: everybody on the way could read it")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Everything that can be chosen. Only `data`, the folder that holds the database, the objects and the keys, must be."""
 
@@ -88,6 +121,8 @@ class ServerConfig:
     """How long a link to an object is good."""
     s3: S3Config | None = None
     """Where objects are kept; None: in the data folder."""
+    smtp: SmtpConfig | None = None
+    """Who takes e-mails; None: nobody, and a forgotten password is the administrator's business."""
 
     @property
     def database_name(self) -> str:

@@ -7,8 +7,6 @@ an answer refreshes with the old token again. A retired one comes back only from
 
 from __future__ import annotations
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,6 +14,7 @@ from sqlalchemy import Connection
 
 from remote.crashpoints import crash_point
 from remote.protocol import Account, Device, DeviceList, Login, LoginRequest, ProblemType, Scope, Tokens
+from remote.server.codes import code_hash, new_code
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as account_rows
 from remote.server.database import devices as rows
@@ -57,11 +56,13 @@ class Devices:
         self._clock = clock
         self._random = random
 
-    def login(self, account: Account, request: LoginRequest) -> Login:
-        """Log a device of `account` in; the caller has checked the password."""
+    def login(self, account: Account, request: LoginRequest, password_hash: str | None = None) -> Login:
+        """Log a device of `account` in; the caller has checked the password, whose hash was `password_hash` then."""
         require_printable(request.device.name, "device.name")
         with self._database.write() as connection:
-            account_rows.by_id(connection, account.id, lock=True)
+            if not account_rows.lock(connection, account.id, password_hash):
+                raise unauthenticated("The password was changed meanwhile.")
+            account_rows.logged_in(connection, account.id, self._clock())
             device = self._take_slot(connection, account.id, request)
             tokens = self._issue(connection, device)
             crash_point("service.login.writing")
@@ -72,9 +73,9 @@ class Devices:
         """`Refused`: revoked if the device was removed, unauthenticated for any other token that is not good."""
         now = self._clock()
         with self._database.write() as connection:
-            token = rows.find_token(connection, _hash(refresh_token))
+            token = rows.find_token(connection, code_hash(refresh_token))
             device = None if token is None else rows.find(connection, token.account, token.device, lock=True)
-            token = rows.find_token(connection, _hash(refresh_token))  # whoever held the lock may have changed it
+            token = rows.find_token(connection, code_hash(refresh_token))  # whoever held the lock may have changed it
             if token is None or device is None:
                 raise unauthenticated("This refresh token is not known.")
             if device.removed_ns is not None:
@@ -110,12 +111,11 @@ class Devices:
             active = rows.active(connection, caller.account)
         return DeviceList(devices=[_public(device, caller.device) for device in active], limit=self._limit)
 
-    def current(self, caller: Caller) -> Device:
+    def current(self, caller: Caller) -> Device | None:
+        """None: no device asks, but a personal access token."""
         with self._database.read() as connection:
             device = rows.find(connection, caller.account, caller.device)
-        if device is None:
-            raise not_found()
-        return _public(device, caller.device)
+        return None if device is None else _public(device, caller.device)
 
     def remove(self, caller: Caller, device: bytes) -> None:
         with self._database.write() as connection:
@@ -123,6 +123,10 @@ class Devices:
                 raise not_found("There is no such device.")
             crash_point("service.device.removing")
         crash_point("service.device.removed")
+
+    def remove_all(self, caller: Caller, *, keep_current: bool) -> None:
+        with self._database.write() as connection:
+            rows.remove_all(connection, caller.account, self._clock(), but=caller.device if keep_current else None)
 
     def _take_slot(self, connection: Connection, account: bytes, request: LoginRequest) -> DeviceRow:
         """The row of the device that logs in, written. The account is locked: of two for the last slot one is second."""
@@ -160,8 +164,8 @@ class Devices:
         )
 
     def _issue(self, connection: Connection, device: DeviceRow) -> Tokens:
-        refresh_token = urlsafe_b64encode(self._random(REFRESH_BYTES)).decode().rstrip("=")
-        serial = rows.add_token(connection, device.account, device.id, _hash(refresh_token), RETIRED_KEPT)
+        refresh_token = new_code(self._random, REFRESH_BYTES)
+        serial = rows.add_token(connection, device.account, device.id, code_hash(refresh_token), RETIRED_KEPT)
         access_token = self._tokens.issue(Claims(device.account, device.id, device.session, serial))
         return Tokens(access_token=access_token, expires_in=ACCESS_SECONDS, refresh_token=refresh_token)
 
@@ -193,7 +197,3 @@ def _public(device: DeviceRow, current: bytes | None) -> Device:
         last_seen_ns=device.last_seen_ns,
         current=device.id == current,
     )
-
-
-def _hash(refresh_token: str) -> bytes:
-    return hashlib.sha256(refresh_token.encode()).digest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import urandom
 
@@ -22,11 +23,15 @@ from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
 from remote.server.folder import DataFolder, DataFolderError
 from remote.server.keys import service_key
+from remote.server.mail import Mailer, Outbox
 from remote.server.namespace import Namespace
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.store import ObjectStore
+from remote.server.passwords import Passwords
+from remote.server.personaltokens import PersonalTokens
 from remote.server.ratelimit import RateLimiter
+from remote.server.recovery import Recovery
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tokens import AccessTokens
 from remote.server.uploads import Uploads
@@ -47,6 +52,9 @@ class Service:
     epoch: str
     """When it was opened."""
     accounts: Accounts
+    recovery: Recovery
+    personal_tokens: PersonalTokens
+    outbox: Outbox
     devices: Devices
     namespace: Namespace
     files: Files
@@ -58,7 +66,7 @@ class Service:
     objects: ObjectEndpoint | None
     """The embedded store's own endpoint; None: the store has an address of its own."""
     wake: Wake
-    logins: RateLimiter
+    limiter: RateLimiter
     in_thread: Runner
     in_store_thread: Runner
     in_password_thread: Runner
@@ -69,6 +77,7 @@ class Service:
         """Wake who waits, and let go of the data folder. May be repeated."""
         if not self._closed:
             self._closed = True
+            self.outbox.close()
             self.wake.close()
             self.store.close()
             self.database.close()
@@ -77,11 +86,26 @@ class Service:
 
 def create_invitation(config: ServerConfig) -> str:
     """A new invitation code for the service of `config`, which may be running. `DataFolderError`."""
+    with administered(config) as database:
+        passwords = Passwords(config.password_memory_kib)
+        return database.repeat(Accounts(config, database, passwords, time.time_ns, urandom).invite)
+
+
+def create_password_code(config: ServerConfig, email: str) -> str | None:
+    """A code by which a forgotten password is replaced; None: there is no such account. `DataFolderError`."""
+    with administered(config) as database:
+        passwords = Passwords(config.password_memory_kib)
+        return database.repeat(Recovery(database, passwords, None, None, time.time_ns, urandom).make_code, email)
+
+
+@contextmanager
+def administered(config: ServerConfig) -> Iterator[Database]:
+    """The database of the service of `config`, which may be running. `DataFolderError` if it cannot be used."""
     if config.database is None and not sqlite_file(config.data).exists():
         raise DataFolderError(f"there is no service in {config.data} yet: start it once")
     database = open_database(config)
     try:
-        return database.repeat(Accounts(config, database, time.time_ns, urandom).invite)
+        yield database
     except SQLAlchemyError as error:
         raise _in_words(config, database, error) from error
     finally:
@@ -117,6 +141,8 @@ def open_service(
             raise DataFolderError(f"cannot use the data folder {config.data}: {error.strerror} (is its disk full?)") from error
         raise
     crash_point("service.start.opened")
+    passwords = Passwords(config.password_memory_kib)
+    mailer = None if config.smtp is None else Mailer(config.smtp)
     uploads = Uploads(database, store, config.link_seconds, clock, random)
     namespace = Namespace(database, uploads, clock)
     return Service(
@@ -124,7 +150,10 @@ def open_service(
         folder=folder,
         database=database,
         epoch=epoch,
-        accounts=Accounts(config, database, clock, random),
+        accounts=Accounts(config, database, passwords, clock, random),
+        recovery=Recovery(database, passwords, mailer, config.public_url, clock, random),
+        personal_tokens=PersonalTokens(database, clock, random),
+        outbox=Outbox(),
         devices=Devices(config, database, tokens, clock, random),
         namespace=namespace,
         files=Files(database, namespace, clock, random),
@@ -135,7 +164,7 @@ def open_service(
         store=store,
         objects=endpoint,
         wake=open_wake(database),
-        logins=RateLimiter(clock),
+        limiter=RateLimiter(database, clock),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_password_thread=Repeating(in_password_thread or Threads(PASSWORD_THREADS), database),

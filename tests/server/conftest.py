@@ -19,6 +19,9 @@ ALWAYS_ON_BOTH = {
     "test_epochs.py",
     "test_parts.py",
     "test_postgresql.py",
+    "test_accounts.py",
+    "test_personal_tokens.py",
+    "test_recovery.py",
 }
 """The tests that run on PostgreSQL without `--long`, too; those of the other files ask it for little that these do not."""
 

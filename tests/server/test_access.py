@@ -15,7 +15,10 @@ from tests.support.wire import Device, Json, World, create, entry, inline, mkdir
 PUBLIC = {
     ("POST", "/v1/accounts"),
     ("POST", "/v1/sessions"),
+    ("POST", "/v1/sessions/token"),
     ("POST", "/v1/tokens"),
+    ("POST", "/v1/password/forgotten"),
+    ("POST", "/v1/password/new"),
     ("GET", "/healthz"),
     ("GET", "/openapi.json"),
 }

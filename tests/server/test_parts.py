@@ -21,6 +21,7 @@ from remote.server.database.schema import metadata
 from remote.server.epochs import current_epoch
 from remote.server.folder import DataFolder, DataFolderError
 from remote.server.objects.signing import BadLink, Grant, sign, verify
+from remote.server.problems import Refused
 from remote.server.ratelimit import Limit, RateLimiter
 from remote.server.service import create_invitation, open_service
 from remote.server.wake import LocalWake
@@ -29,45 +30,79 @@ from tests.support.wire import Clock
 # ---------------------------------------------------------------------------------------------------------- rate limit
 
 
-def test_attempts_are_counted_in_a_sliding_window() -> None:
-    clock = Clock()
-    limiter, limits = RateLimiter(clock), [Limit("a", 3, 60)]
-    for _ in range(3):
-        assert limiter.take(limits) is None
-        clock.advance(10)
-    assert limiter.take(limits) == 30
-    clock.advance(29.5)
-    assert limiter.take(limits) == 1
-    clock.advance(0.5)
-    assert limiter.take(limits) is None
-    assert limiter.take(limits) == 10
-
-
-def test_one_full_limit_of_several_counts_nothing_under_the_others() -> None:
-    clock = Clock()
-    limiter = RateLimiter(clock)
-    assert limiter.take([Limit("a", 1, 60), Limit("b", 2, 60)]) is None
-    assert limiter.take([Limit("a", 1, 60), Limit("b", 2, 60)]) == 60
-    assert limiter.take([Limit("b", 2, 60)]) is None
-    assert limiter.take([Limit("b", 2, 60)]) == 60
-
-
-def test_what_went_well_is_forgotten() -> None:
-    limiter, limits = RateLimiter(Clock()), [Limit("a", 1, 60)]
-    for _ in range(5):
-        assert limiter.take(limits) is None
-        limiter.give_back(limits)
-
-
-# ------------------------------------------------------------------------------------------------------------ database
-
-
 @pytest.fixture
 def database(tmp_path: Path, database_of: Callable[[str], str | None]) -> Iterator[Database]:
     database = open_database(ServerConfig(tmp_path, database=database_of("data")))
     database.migrate()
     yield database
     database.close()
+
+
+def wait(limiter: RateLimiter, *limits: Limit) -> int:
+    """Seconds until an attempt is possible; 0: it was, and is counted."""
+    try:
+        limiter.take(limits)
+    except Refused as refused:
+        return refused.retry_after_seconds or -1
+    return 0
+
+
+def test_attempts_come_back_one_by_one(database: Database) -> None:
+    clock = Clock()
+    limit = Limit("a", 3, 60)
+    assert [wait(RateLimiter(database, clock), limit) for _ in range(4)] == [0, 0, 0, 20]
+    clock.advance(19.5)
+    assert wait(RateLimiter(database, clock), limit) == 1
+    clock.advance(0.5)
+    assert [wait(RateLimiter(database, clock), limit) for _ in range(2)] == [0, 20]
+    clock.advance(3600)
+    assert [wait(RateLimiter(database, clock), limit) for _ in range(4)] == [0, 0, 0, 20]
+
+
+def test_one_full_limit_of_several_counts_nothing_under_the_others(database: Database) -> None:
+    limiter = RateLimiter(database, Clock())
+    b, a = Limit("b", 2, 60), Limit("a", 1, 60)
+    assert [wait(limiter, b, a), wait(limiter, b, a)] == [0, 60]
+    assert [wait(limiter, b), wait(limiter, b)] == [0, 30]
+
+
+def test_what_went_well_is_forgotten(database: Database) -> None:
+    limiter, limit = RateLimiter(database, Clock()), Limit("a", 1, 60)
+    for _ in range(5):
+        assert wait(limiter, limit) == 0
+        limiter.give_back([limit])
+    limiter.give_back([limit])
+    assert [wait(limiter, limit), wait(limiter, limit)] == [0, 60]
+
+
+def test_of_many_attempts_at_once_no_more_than_the_limit_are_let_through(database: Database) -> None:
+    limiter, limit, barrier = RateLimiter(database, Clock()), Limit("a", 3, 60), threading.Barrier(8)
+    waits: list[int] = []
+
+    def attempt() -> None:
+        barrier.wait()
+        waits.append(database.repeat(wait, limiter, limit))
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(waits) == [0] * 3 + [20] * 5
+
+
+def test_buckets_that_ran_empty_leave_no_rows(database: Database) -> None:
+    clock = Clock()
+    limiter = RateLimiter(database, clock)
+    for number in range(30):
+        assert wait(limiter, Limit(f"{number}", 5, 50)) == 0
+    clock.advance(10)
+    assert [wait(limiter, Limit("other", 5, 50)) for _ in range(2)] == [0, 0]
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM rate_limits")).scalar() == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ database
 
 
 def test_migrations_make_the_schema_that_the_statements_expect(database: Database) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from remote.server.database.schema import accounts, inodes, invitations, members, spaces
+from remote.server.database.schema import accounts, inodes, invitations, members, password_codes, spaces
 
 ROOT_MODE = 0o755
 
@@ -47,6 +47,12 @@ def personal_space(connection: Connection, account: bytes) -> bytes:
     return space
 
 
+def lock(connection: Connection, account: bytes, password_hash: str | None = None) -> bool:
+    """Lock the account; whether it is open, and its password is (still) this one, if one is given."""
+    row = by_id(connection, account, lock=True)
+    return row.closed_ns is None and password_hash in (None, row.password_hash)
+
+
 def add(connection: Connection, account: NewAccount) -> None:
     """The account with its personal space: the space, its owner as member, and its root folder."""
     connection.execute(
@@ -82,6 +88,41 @@ def add(connection: Connection, account: NewAccount) -> None:
 
 def set_password_hash(connection: Connection, account: bytes, password_hash: str) -> None:
     connection.execute(update(accounts).where(accounts.c.id == account).values(password_hash=password_hash))
+
+
+def change(connection: Connection, account: bytes, *, name: str | None, settings: str | None) -> None:
+    """What is None stays."""
+    values = {key: value for key, value in (("name", name), ("settings", settings)) if value is not None}
+    if values:
+        connection.execute(update(accounts).where(accounts.c.id == account).values(**values))
+
+
+def logged_in(connection: Connection, account: bytes, now_ns: int) -> None:
+    connection.execute(update(accounts).where(accounts.c.id == account).values(last_login_ns=now_ns))
+
+
+def close(connection: Connection, account: bytes, now_ns: int) -> None:
+    """Free its address, and take away the ways to what it stored: its password, and the members of its spaces."""
+    nobody = {"closed_ns": now_ns, "email_key": f"closed {account.hex()}", "password_hash": ""}
+    connection.execute(update(accounts).where(accounts.c.id == account).values(**nobody))
+    owned = select(spaces.c.id).where(spaces.c.owner == account)
+    connection.execute(delete(members).where((members.c.account_id == account) | members.c.space_id.in_(owned)))
+    connection.execute(delete(password_codes).where(password_codes.c.account_id == account))
+
+
+def add_password_code(connection: Connection, code_hash: bytes, account: bytes, expires_ns: int, now_ns: int) -> None:
+    """And forget those that have expired."""
+    connection.execute(delete(password_codes).where(password_codes.c.expires_ns <= now_ns))
+    connection.execute(insert(password_codes).values(code_hash=code_hash, account_id=account, expires_ns=expires_ns))
+
+
+def account_of_password_code(connection: Connection, code_hash: bytes, now_ns: int) -> bytes | None:
+    good = (password_codes.c.code_hash == code_hash) & (password_codes.c.expires_ns > now_ns)
+    return connection.execute(select(password_codes.c.account_id).where(good)).scalar()
+
+
+def remove_password_codes(connection: Connection, account: bytes) -> None:
+    connection.execute(delete(password_codes).where(password_codes.c.account_id == account))
 
 
 def add_used(connection: Connection, account: bytes, used: int) -> None:

@@ -77,6 +77,13 @@ def remove(connection: Connection, account: bytes, device: bytes, now_ns: int) -
     return connection.execute(update(devices).where(here).values(removed_ns=now_ns)).rowcount == 1
 
 
+def remove_all(connection: Connection, account: bytes, now_ns: int, *, but: bytes | None = None) -> None:
+    here = (devices.c.account_id == account) & devices.c.removed_ns.is_(None)
+    if but is not None:
+        here &= devices.c.id != but
+    connection.execute(update(devices).where(here).values(removed_ns=now_ns))
+
+
 def seen(connection: Connection, account: bytes, device: bytes, now_ns: int) -> None:
     connection.execute(update(devices).where(_is(account, device)).values(last_seen_ns=now_ns))
 

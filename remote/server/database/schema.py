@@ -85,6 +85,9 @@ accounts = Table(
     Column("quota_bytes", BigInteger, nullable=False),
     Column("used_bytes", BigInteger, nullable=False),  # stored objects and manifests of the spaces that it owns
     Column("created_ns", BigInteger, nullable=False),
+    Column("last_login_ns", BigInteger),  # null: never
+    Column("settings", Text, nullable=False, server_default="{}"),  # JSON: those of `Settings` that are not as by default
+    Column("closed_ns", BigInteger),  # not null: nobody reaches it any more, its address is free; a later job removes the rest
 )
 
 invitations = Table(
@@ -119,6 +122,35 @@ refresh_tokens = Table(
     Column("token_hash", HASH, nullable=False, unique=True),
     Column("retired", Boolean, nullable=False),  # another one has arrived since; used again, it is a copy
     ForeignKeyConstraint(["account_id", "device_id"], ["devices.account_id", "devices.id"]),
+)
+
+personal_tokens = Table(
+    "personal_tokens",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("id", ID, primary_key=True),  # what versions name as their device
+    Column("token_hash", HASH, nullable=False, unique=True),  # SHA-256 of the token
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # with spaces between them
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger),  # null: never
+    Column("last_used_ns", BigInteger),  # not exact; null: never
+    Column("revoked_ns", BigInteger),  # null: good until it expires
+)
+
+password_codes = Table(
+    "password_codes",
+    metadata,
+    Column("code_hash", HASH, primary_key=True),  # SHA-256 of a code by which a forgotten password is replaced, once
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("expires_ns", BigInteger, nullable=False),
+)
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("key", HASH, primary_key=True),  # SHA-256 of what is limited
+    Column("empty_ns", BigInteger, nullable=False, index=True),  # when the bucket has run empty; a row of the past is none
 )
 
 spaces = Table(

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from remote.protocol import (
     Account,
+    AccountChange,
+    AccountClosing,
     AccountInfo,
     DeviceList,
     Login,
     LoginRequest,
-    ProblemType,
+    NewPersonalToken,
+    PasswordChange,
+    PersonalTokenList,
     RefreshRequest,
     RegisterRequest,
+    TokenLogin,
+    TokenRequest,
     Tokens,
 )
-from remote.server.accounts import login_limits
+from remote.server.accounts import Known, login_limits
 from remote.server.devices import Caller
-from remote.server.problems import Refused
 from remote.server.quota import quota_and_used
+from remote.server.ratelimit import Limit
 from remote.server.routes.requests import (
     AccountReader,
     AccountWriter,
     Authenticated,
+    address_of,
     answer,
     describe,
     nothing,
@@ -33,6 +43,8 @@ from remote.server.routes.requests import (
 )
 from remote.server.service import Service
 from remote.server.tokens import unauthenticated
+
+NEW_TOKENS_A_DAY = 50
 
 router = APIRouter()
 
@@ -45,23 +57,29 @@ async def register(request: Request) -> Response:
     return answer(await service.in_password_thread(service.accounts.register, body), 201)
 
 
+# --------------------------------------------------------------------------------------------------- log in and log out
+
+
 @router.post("/v1/sessions", **describe(Login, LoginRequest))
 async def login(request: Request) -> Response:
     """Log a device in. The same installation is the same device; a device too many is refused with the list of the others."""
     service = service_of(request)
     body = await read_model(request, LoginRequest)
-    limits = login_limits(body.email, request.client.host if request.client else "")
-    wait = service.logins.take(limits)
-    if wait is not None:
-        raise Refused(ProblemType.RATE_LIMITED, f"Too many attempts; try again in {wait} s.", retry_after_seconds=wait)
-    account = await service.in_password_thread(service.accounts.check_password, body)
-    if account is None:
-        raise unauthenticated("The e-mail address or the password is wrong.")
-    service.logins.give_back(limits)
-    logged_in = await service.in_thread(service.devices.login, account, body)
+    known = await _who_knows(request, body.email, body.password)
+    logged_in = await service.in_thread(service.devices.login, known.account, body, known.password_hash)
     if body.replace is not None:
         service.wake.notify(body.replace)
     return answer(logged_in)
+
+
+@router.post("/v1/sessions/token", **describe(NewPersonalToken, TokenLogin))
+async def login_for_token(request: Request) -> Response:
+    """A personal access token for e-mail and password: a log-in that is no device, for what uses the API only."""
+    service = service_of(request)
+    body = await read_model(request, TokenLogin)
+    known = await _who_knows(request, body.email, body.password)
+    await service.in_thread(service.limiter.take, [_token_limit(known.account.id)])
+    return answer(await service.in_thread(service.personal_tokens.make_by_password, known, body))
 
 
 @router.delete("/v1/sessions/current", **describe(None, status=204))
@@ -79,11 +97,65 @@ async def refresh(request: Request) -> Response:
     return answer(await service.in_thread(service.devices.refresh, body.refresh_token))
 
 
+# ---------------------------------------------------------------------------------------------------------- the account
+
+
 @router.get("/v1/account", **describe(AccountInfo))
 async def account(request: Request, caller: AccountReader) -> Response:
     """The account, this device, the quota, and what the embedded object store has carried."""
     service = service_of(request)
     return answer(await service.in_thread(_account_info, service, caller))
+
+
+@router.patch("/v1/account", **describe(AccountInfo, AccountChange))
+async def change_account(request: Request, caller: AccountWriter) -> Response:
+    """Change the name, or settings; what is not named stays."""
+    service = service_of(request)
+    body = await read_model(request, AccountChange)
+    await service.in_thread(service.accounts.change, caller, body)
+    return answer(await service.in_thread(_account_info, service, caller))
+
+
+@router.post("/v1/account/password", **describe(None, PasswordChange, status=204))
+async def change_password(request: Request, caller: AccountWriter) -> Response:
+    """Change the password, which has to be known; and, if wanted, log out all others."""
+    service = service_of(request)
+    body = await read_model(request, PasswordChange)
+    async with _attempt(request, await service.in_thread(service.accounts.email, caller)):
+        await service.in_password_thread(service.accounts.change_password, caller, body)
+    if body.log_out_others:
+        service.wake.notify(caller.account)
+    return nothing()
+
+
+@router.post("/v1/account/close", **describe(None, AccountClosing, status=204))
+async def close_account(request: Request, caller: AccountWriter) -> Response:
+    """Close the account for good: everybody is logged out, and what it stored can be reached no more."""
+    service = service_of(request)
+    body = await read_model(request, AccountClosing)
+    async with _attempt(request, await service.in_thread(service.accounts.email, caller)):
+        await service.in_password_thread(service.accounts.close, caller, body.password)
+    service.wake.notify(caller.account)
+    return nothing()
+
+
+def _account_info(service: Service, caller: Caller) -> AccountInfo:
+    with service.database.read() as connection:
+        quota, used = quota_and_used(connection, caller.account)
+    profile = service.accounts.profile(caller)
+    return AccountInfo(
+        account=profile.account,
+        device=service.devices.current(caller),
+        created_ns=profile.created_ns,
+        last_login_ns=profile.last_login_ns,
+        settings=profile.settings,
+        quota_bytes=quota,
+        used_bytes=used,
+        traffic=service.objects.traffic(caller.account) if service.objects is not None else None,
+    )
+
+
+# -------------------------------------------------------------------------------------------------- devices and tokens
 
 
 @router.get("/v1/devices", **describe(DeviceList))
@@ -93,6 +165,15 @@ async def devices(request: Request, caller: AccountReader) -> Response:
     return answer(await service.in_thread(service.devices.listing, caller))
 
 
+@router.delete("/v1/devices", **describe(None, status=204))
+async def remove_all_devices(request: Request, caller: AccountWriter, keep_current: bool = False) -> Response:
+    """Log all devices of the account out, or all but this one."""
+    service = service_of(request)
+    await service.in_thread(lambda: service.devices.remove_all(caller, keep_current=keep_current))
+    service.wake.notify(caller.account)
+    return nothing()
+
+
 @router.delete("/v1/devices/{device}", **describe(None, status=204))
 async def remove_device(request: Request, caller: AccountWriter, device: str) -> Response:
     """Log a device of the account out: its very next request is refused."""
@@ -100,16 +181,56 @@ async def remove_device(request: Request, caller: AccountWriter, device: str) ->
     return nothing()
 
 
-def _account_info(service: Service, caller: Caller) -> AccountInfo:
-    with service.database.read() as connection:
-        quota, used = quota_and_used(connection, caller.account)
-    return AccountInfo(
-        account=service.accounts.get(caller.account),
-        device=service.devices.current(caller),
-        quota_bytes=quota,
-        used_bytes=used,
-        traffic=service.objects.traffic(caller.account) if service.objects is not None else None,
-    )
+@router.get("/v1/personal-tokens", **describe(PersonalTokenList))
+async def personal_tokens(request: Request, caller: AccountReader) -> Response:
+    """The personal access tokens that are good."""
+    service = service_of(request)
+    return answer(await service.in_thread(service.personal_tokens.listing, caller))
+
+
+@router.post("/v1/personal-tokens", **describe(NewPersonalToken, TokenRequest, status=201))
+async def make_personal_token(request: Request, caller: AccountWriter) -> Response:
+    """Make a personal access token. Its text is in this answer, and nowhere else. Only a device may ask."""
+    service = service_of(request)
+    body = await read_model(request, TokenRequest)
+    await service.in_thread(service.limiter.take, [_token_limit(caller.account)])
+    return answer(await service.in_thread(service.personal_tokens.make, caller, body), 201)
+
+
+@router.delete("/v1/personal-tokens/{token}", **describe(None, status=204))
+async def revoke_personal_token(request: Request, caller: AccountWriter, token: str) -> Response:
+    """Revoke a personal access token: its very next request is refused."""
+    service = service_of(request)
+    id_ = parse_id(token)
+    await service.in_thread(service.personal_tokens.revoke, caller, id_)
+    service.wake.notify(id_)
+    return nothing()
+
+
+# --------------------------------------------------------------------------------------------------------------- common
+
+
+@asynccontextmanager
+async def _attempt(request: Request, email: str) -> AsyncIterator[None]:
+    """Around a check of a password: one that fails counts against the limits of log-ins, which may refuse it beforehand."""
+    service = service_of(request)
+    limits = login_limits(email, address_of(request))
+    await service.in_thread(service.limiter.take, limits)
+    yield
+    await service.in_thread(service.limiter.give_back, limits)
+
+
+async def _who_knows(request: Request, email: str, password: str) -> Known:
+    service = service_of(request)
+    async with _attempt(request, email):
+        known = await service.in_password_thread(service.accounts.check_password, email, password)
+        if known is None:
+            raise unauthenticated("The e-mail address or the password is wrong.")
+    return known
+
+
+def _token_limit(account: bytes) -> Limit:
+    return Limit(f"new tokens of {account.hex()}", NEW_TOKENS_A_DAY, 24 * 3600)
 
 
 async def _remove(service: Service, caller: Caller, device: bytes) -> None:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from remote.protocol import Problem, ProblemType, Scope
 from remote.server.devices import Caller
+from remote.server.personaltokens import PREFIX
 from remote.server.problems import Refused, from_validation, not_found
 from remote.server.service import Service
 from remote.server.tokens import unauthenticated
@@ -69,7 +70,13 @@ async def authenticate(request: Request) -> Caller:
     if scheme.lower() != "bearer" or not token.strip():
         raise unauthenticated("Send the access token: Authorization: Bearer …")
     service = service_of(request)
-    return await service.in_thread(service.devices.authenticate, token.strip())
+    known = service.personal_tokens if token.strip().startswith(PREFIX) else service.devices
+    return await service.in_thread(known.authenticate, token.strip())
+
+
+def address_of(request: Request) -> str:
+    """From where the request came; empty if that cannot be told."""
+    return request.client.host if request.client else ""
 
 
 async def _authorize(request: Request, scopes: SecurityScopes, _described: Annotated[object, Depends(_BEARER)]) -> Caller:
