@@ -112,7 +112,7 @@ class _Observer:
             if self._ledger.device_at(store.database.path) is None:
                 return applied  # it died in the middle of it
             for source, copy in applied.moved:
-                self._ledger.copied(device, copy, moving[source])
+                self._ledger.copied(device, source, copy, moving[source])
             for folder in revived:
                 self._ledger.folder_revived(device, folder)
             if before is not None and before != self._ledger.picture(device):

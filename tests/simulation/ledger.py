@@ -353,10 +353,13 @@ class Ledger:
             names = ", ".join(self.name(id_) for id_ in mine)
             self.fail(f"{device} made a copy of {names} beside {self.name(theirs)}, though one of them replaced the other")
 
-    def copied(self, device: str, copy: int, content: Contents) -> None:
+    def copied(self, device: str, source: int, copy: int, content: Contents) -> None:
         """The merge made a conflicted copy of the content."""
-        self._devices[device].local[self.id_of(device, copy)] = content
-        self._devices[device].fresh.add(self.id_of(device, copy))
+        known, of, to = self._devices[device], self.id_of(device, source), self.id_of(device, copy)
+        known.local[to] = content
+        known.fresh.add(to)
+        if of in known.emptied:
+            known.emptied[to] = known.emptied[of]
 
     def folder_revived(self, device: str, ino: int) -> None:
         """The merge keeps a folder that the service has no more. Only what lies in it can be why, if nobody touched it here."""

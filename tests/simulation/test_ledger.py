@@ -321,6 +321,18 @@ def test_a_copy_beside_its_equal_is_found_once_the_drive_has_hashed_what_was_wri
     assert "though one of them replaced the other" in copy_is_judged(world, here, b"same")
 
 
+def test_a_copy_of_an_emptied_file_remembers_what_was_seen_in_it(world: World) -> None:
+    """The lower of two drafts went up before the upper one, which was empty since a crash (seed 30193)."""
+    _, there, _ = world.shared("a", b"first")
+    world.bob.write(there, b"")
+    copy = world.bob.create("b", b"first")
+    id_ = world.bob.id(copy)
+    world.bob.send(create(world.bob.root, "b", id_, b"first"))
+    world.ledger.copied("bob", there, copy, frozenset({EMPTY}))
+    world.bob.send(write(id_, b"", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
 def test_a_copy_of_equal_contents_proves_nothing(world: World) -> None:
     """Who wrote the same as another device has not seen what that one saw."""
     history = History()
