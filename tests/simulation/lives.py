@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.runner import run_seed
 
-SEEDS = 48
+SEEDS = 200
 FILES = 6
 
 
