@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from remote.accounts import Accounts
 from remote.api import NotAuthenticated, RemoteError, TooManyDevices, Transient
 from remote.crashpoints import crash_point
 from remote.credentials import Credentials, CredentialStore, TokenPair
+from remote.http import open_service
+from remote.myaccount import MyAccount
 from remote.protocol import DeviceLogin, Login, LoginRequest, RegisterRequest
 from remote.tokens import StoredTokens
 
@@ -130,16 +132,35 @@ class Session:
 
     async def log_out(self, *, keep_drafts: bool) -> LoggedOut:
         """Forget the tokens, after telling the service. With `keep_drafts` unpushed changes wait for the next login."""
+        leave = "`aloft logout --keep-drafts` to leave them here until you log in again"
+        return await self._leave(self._tell, None if keep_drafts else leave)
+
+    async def close_account(self, password: str, *, keep_drafts: bool) -> LoggedOut:
+        """Close the account, and forget the tokens. With `keep_drafts` unpushed changes stay in the home.
+
+        Any `RemoteError`, and the account is as it was (or it is not known, as after an answer that was lost).
+        """
+
+        async def close(_credentials: Credentials) -> bool:
+            async with open_service(self._store) as service:
+                await MyAccount(service).close(password)
+            return True
+
+        leave = f"`aloft account close --keep-drafts` to leave them in {self._home.path}, where no account will take them"
+        return await self._leave(close, None if keep_drafts else leave)
+
+    async def _leave(self, end: Callable[[Credentials], Awaitable[bool]], how_to_keep: str | None) -> LoggedOut:
+        """`end` tells the service, if it can be told. `how_to_keep` changes that are here only; None: that is wanted."""
         with self._home.locked():
             credentials = self.credentials()
             count = self._unpushed(self._home)
-            if count and not keep_drafts:
+            if count and how_to_keep is not None:
                 raise UnpushedChanges(
                     f"{_changes(count)} only on this device: run `aloft mount DIR` and `aloft sync` to send them, "
-                    "or `aloft logout --keep-drafts` to leave them here until you log in again",
+                    f"or {how_to_keep}",
                     count,
                 )
-            told = await self._tell(credentials)
+            told = await end(credentials)
             crash_point("logout.told")
             async with self._store.locked():
                 await trio.to_thread.run_sync(self._store.write, credentials.model_copy(update={"tokens": None}))

@@ -1,4 +1,4 @@
-"""Calls to the service that need no logged-in device: register, log in, log out, and new tokens for old ones.
+"""Calls to the service that need no logged-in device: register, log in, log out, forgotten passwords, new tokens for old ones.
 
 `transport` takes the place of the network in tests.
 """
@@ -9,7 +9,18 @@ import httpx
 
 from remote.calls import Api, Timeouts
 from remote.endpoint import Endpoint
-from remote.protocol import Account, Login, LoginRequest, RefreshRequest, RegisterRequest, Tokens
+from remote.protocol import (
+    Account,
+    ForgottenPassword,
+    Login,
+    LoginRequest,
+    NewPassword,
+    NewPersonalToken,
+    RefreshRequest,
+    RegisterRequest,
+    TokenLogin,
+    Tokens,
+)
 
 
 class Accounts:
@@ -31,6 +42,21 @@ class Accounts:
         """Log a device in. `NotAuthenticated`: wrong address or password; `TooManyDevices`: all slots are taken."""
         async with self._api() as api:
             return await api.call(Login, "POST", "/v1/sessions", body=request)
+
+    async def login_for_token(self, request: TokenLogin) -> NewPersonalToken:
+        """A personal access token instead of a device. `NotAuthenticated`: wrong address or password."""
+        async with self._api() as api:
+            return await api.call(NewPersonalToken, "POST", "/v1/sessions/token", body=request)
+
+    async def forgotten_password(self, request: ForgottenPassword) -> None:
+        """Have a code sent, if there is such an account. `Forbidden`: this service sends no e-mails."""
+        async with self._api() as api:
+            await api.send("POST", "/v1/password/forgotten", body=request)
+
+    async def new_password(self, request: NewPassword) -> None:
+        """`Forbidden`: the code is not good (any more)."""
+        async with self._api() as api:
+            await api.send("POST", "/v1/password/new", body=request)
 
     async def refresh(self, refresh_token: str) -> Tokens:
         """New tokens. The old refresh token stays valid until the new one is first used."""

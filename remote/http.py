@@ -126,7 +126,7 @@ class HttpService:
     # ------------------------------------------------------------------------------------------------- changes, both ways
 
     async def commit(self, space: bytes, body: bytes) -> CommitAnswer:
-        return await self._call(CommitAnswer, "POST", f"/v1/spaces/{space.hex()}/commit", body)
+        return await self.call(CommitAnswer, "POST", f"/v1/spaces/{space.hex()}/commit", body)
 
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
         params: dict[str, str | int] = {"cursor": cursor, "wait": wait_seconds, "limit": limit}
@@ -153,7 +153,7 @@ class HttpService:
 
     async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer:
         request = ManifestsRequest(wanted=list(wanted))
-        answer = await self._call(ManifestsAnswer, "POST", f"/v1/spaces/{space.hex()}/manifests", request)
+        answer = await self.call(ManifestsAnswer, "POST", f"/v1/spaces/{space.hex()}/manifests", request)
         if len(answer.manifests) != len(request.wanted):
             raise Nonsense(f"{self.endpoint.host} answered {len(answer.manifests)} manifests for {len(request.wanted)}")
         return answer
@@ -162,7 +162,7 @@ class HttpService:
 
     async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
         request = UploadRequest(objects=list(objects))
-        plan = await self._call(UploadPlan, "POST", f"/v1/spaces/{space.hex()}/uploads", request)
+        plan = await self.call(UploadPlan, "POST", f"/v1/spaces/{space.hex()}/uploads", request)
         asked = {item.id for item in request.objects}
         if any(link.method != "PUT" or link.id not in asked for link in plan.missing) or not asked.issuperset(plan.unsigned):
             raise Nonsense(f"{self.endpoint.host} answered links for objects that were not named")
@@ -170,7 +170,7 @@ class HttpService:
 
     async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan:
         request = DownloadRequest(objects=list(objects))
-        plan = await self._call(DownloadPlan, "POST", f"/v1/spaces/{space.hex()}/downloads", request)
+        plan = await self.call(DownloadPlan, "POST", f"/v1/spaces/{space.hex()}/downloads", request)
         if [link.id for link in plan.links] != request.objects or any(link.method != "GET" for link in plan.links):
             raise Nonsense(f"{self.endpoint.host} answered links for other objects than were asked")
         return plan
@@ -264,24 +264,31 @@ class HttpService:
     # ------------------------------------------------------------------------------------------------ account and devices
 
     async def account(self) -> AccountInfo:
-        return await self._call(AccountInfo, "GET", "/v1/account")
+        return await self.call(AccountInfo, "GET", "/v1/account")
 
     async def devices(self) -> DeviceList:
-        return await self._call(DeviceList, "GET", "/v1/devices")
+        return await self.call(DeviceList, "GET", "/v1/devices")
 
     async def remove_device(self, device: bytes) -> None:
-        async def ask(token: str) -> None:
-            await self._api.send("DELETE", f"/v1/devices/{device.hex()}", token=token)
-
-        await self._authenticated(ask)
+        await self.send("DELETE", f"/v1/devices/{device.hex()}")
 
     # -------------------------------------------------------------------------------------------------------------- calls
 
-    async def _call(self, answer: type[A], method: str, path: str, body: Request | bytes | None = None) -> A:
+    async def call(self, answer: type[A], method: str, path: str, body: Request | bytes | None = None) -> A:
+        """The answer to any request, as this device."""
+
         async def ask(token: str) -> A:
             return await self._api.call(answer, method, path, body=body, token=token)
 
         return await self._authenticated(ask)
+
+    async def send(self, method: str, path: str, body: Request | None = None) -> None:
+        """Like `call`, for what has no answer."""
+
+        async def ask(token: str) -> None:
+            await self._api.send(method, path, body=body, token=token)
+
+        await self._authenticated(ask)
 
     async def _authenticated(self, ask: Callable[[str], Awaitable[R]]) -> R:
         """`ask` with an access token, and once more with a new one if the service does not take the first."""

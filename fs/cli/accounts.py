@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import functools
-import os
 import socket
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fs.cli.asking import tell
+from fs.cli.asking import logged_in_service, tell
+from fs.cli.login import (
+    CertificateAuthority,
+    Email,
+    Insecure,
+    PasswordStdin,
+    Server,
+    ask_password,
+    checked,
+    find_endpoint,
+    needed,
+)
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
+from fs.cli.wording import counted
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
     from rich.table import Table
 
     from fs.session import Session
     from remote.credentials import Credentials
-    from remote.http import HttpService
     from remote.protocol import AccountInfo, Device, DeviceList
 
-    M = TypeVar("M", bound=BaseModel)
-
-PASSWORD_VARIABLE = "ALOFT_PASSWORD"
 PANEL = "Account"
 
-Server = Annotated[str | None, typer.Option("--server", metavar="URL", help="Address of the service.", show_default=False)]
-Email = Annotated[str | None, typer.Option("--email", metavar="E", help="The account's e-mail address.", show_default=False)]
 DeviceName = Annotated[str | None, typer.Option("--device", metavar="NAME", help="This device's name (default: the host's).")]
-CertificateAuthority = Annotated[Path | None, typer.Option("--ca", metavar="F", help="PEM file of an authority to trust, too.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Allow http:// to other machines: everybody can listen.")]
-PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("login", rich_help_panel=PANEL)(login)
     app.command("logout", rich_help_panel=PANEL)(logout)
     app.command("whoami", rich_help_panel=PANEL)(whoami)
-    devices = typer.Typer(help="List the devices of the account, or remove one.", invoke_without_command=True)
+    devices = typer.Typer(help="List the devices of the account, or log some out.", invoke_without_command=True)
     devices.callback()(list_devices_by_default)
     devices.command("list")(list_devices)
     devices.command("remove")(remove_device)
@@ -69,15 +68,14 @@ def register(
     import trio
 
     from remote.accounts import Accounts
-    from remote.endpoint import Endpoint
     from remote.problems import AlreadyExists
     from remote.protocol import RegisterRequest
 
-    endpoint = Endpoint.parse(_needed(server, "--server URL"), ca=ca, insecure=insecure)
-    email = _needed(email, "--email E")
+    endpoint = find_endpoint(server, ca, insecure, None)
+    email = needed(email, "--email E")
     session = _session()
-    password = _password(password_stdin, confirm=True)
-    request = _checked(RegisterRequest, email=email, password=password, name=name, invitation=invitation)
+    password = ask_password(password_stdin, confirm=True)
+    request = checked(RegisterRequest, email=email, password=password, name=name, invitation=invitation)
     try:
         credentials = trio.run(session.register, Accounts(endpoint), request, _device_name(device))
     except AlreadyExists as error:
@@ -107,24 +105,21 @@ def login(
 
     from fs.home import open_home
     from remote.accounts import Accounts
-    from remote.endpoint import Endpoint
     from remote.protocol import LoginRequest
 
     session = _session()
     last = session.last()
+    endpoint = find_endpoint(server, ca, insecure, last)
     if last is not None:
-        if server is None:
-            server, ca, insecure = last.server, ca or (Path(last.ca) if last.ca else None), insecure or last.insecure
         email = email or last.account.email
         device = device or last.device.name
-    endpoint = Endpoint.parse(_needed(server, "--server URL"), ca=ca, insecure=insecure)
-    email = _needed(email, "--email E")
+    email = needed(email, "--email E")
     if replace is not None and not _is_id_prefix(replace):
         fail(
             f"{replace} is not a device's id; `aloft login` without --replace lists them when all slots are taken", ExitCode.USAGE
         )
-    password = _password(password_stdin, confirm=False)
-    _checked(LoginRequest, email=email, password=password, device={"installation": bytes(16), "name": _device_name(device)})
+    password = ask_password(password_stdin)
+    checked(LoginRequest, email=email, password=password, device={"installation": bytes(16), "name": _device_name(device)})
     run = functools.partial(session.log_in, Accounts(endpoint), email, password, _device_name(device), replace)
     credentials = trio.run(run)
     tell(open_home(), "logged-in")
@@ -163,7 +158,7 @@ def whoami(json: JsonOption = False) -> None:
     credentials = _session().credentials()
 
     async def ask() -> AccountInfo:
-        async with _service() as service:
+        async with logged_in_service() as service:
             return await service.account()
 
     try:
@@ -196,12 +191,20 @@ def list_devices(json: JsonOption = False) -> None:
 
 
 def remove_device(
-    device: Annotated[str, typer.Argument(metavar="ID", help="The device's id, or its beginning, as listed.")],
+    device: Annotated[str | None, typer.Argument(metavar="[ID]", help="The device's id, or its beginning, as listed.")] = None,
+    others: Annotated[bool, typer.Option("--others", help="All but this one.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Log another device out and free its slot. What it had not sent yet stays there."""
+    """Log another device out, or all others, and free its slot. What it had not sent yet stays there."""
     import trio
 
+    if others == (device is not None):
+        fail("give the ID of a device, or --others", ExitCode.USAGE)
+    if device is None:
+        removed = [each for each in _ask_devices().devices if not each.current]
+        trio.run(_remove_others)
+        emit({"removed": [_device(each) for each in removed]}, f"Removed {counted(len(removed), 'device')}.", json)
+        return
     found = [known for known in _ask_devices().devices if _is_id_prefix(device) and known.id.hex().startswith(device.lower())]
     if len(found) != 1:
         fail(f"{'no device has' if not found else 'several devices have'} the id {device}: see `aloft devices`")
@@ -209,18 +212,25 @@ def remove_device(
         fail("that is this device: run `aloft logout` instead")
 
     async def remove() -> None:
-        async with _service() as service:
+        async with logged_in_service() as service:
             await service.remove_device(found[0].id)
 
     trio.run(remove)
     emit({"removed": _device(found[0])}, f"Removed {found[0].name}.", json)
 
 
+async def _remove_others() -> None:
+    from remote.myaccount import MyAccount
+
+    async with logged_in_service() as service:
+        await MyAccount(service).remove_other_devices()
+
+
 def _ask_devices() -> DeviceList:
     import trio
 
     async def ask() -> DeviceList:
-        async with _service() as service:
+        async with logged_in_service() as service:
             return await service.devices()
 
     return trio.run(ask)
@@ -263,52 +273,9 @@ def _session() -> Session:
     return Session(open_home())
 
 
-def _service() -> HttpService:
-    from fs.home import open_home
-    from remote.credentials import CredentialStore
-    from remote.http import open_service
-
-    return open_service(CredentialStore(open_home().credentials))
-
-
-def _needed(value: str | None, option: str) -> str:
-    if not value:
-        fail(f"give {option}", ExitCode.USAGE)
-    return value
-
-
 def _device_name(chosen: str | None) -> str:
     return (chosen or socket.gethostname() or "device")[:100]
 
 
 def _is_id_prefix(text: str) -> bool:
     return 0 < len(text) <= 32 and all(character in "0123456789abcdef" for character in text.lower())
-
-
-def _password(from_stdin: bool, *, confirm: bool) -> str:
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    given = os.environ.get(PASSWORD_VARIABLE)
-    if given is not None:
-        return given
-    if not sys.stdin.isatty():
-        fail(f"no password: give --password-stdin, or set ${PASSWORD_VARIABLE}, or run this in a terminal", ExitCode.USAGE)
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
-
-
-def _checked(model: type[M], **fields: Any) -> M:
-    """A request for the service, or the usage error that says which option is wrong."""
-    from pydantic import ValidationError
-
-    try:
-        return model(**fields)
-    except ValidationError as error:
-        _refuse(error)
-
-
-def _refuse(error: ValidationError) -> NoReturn:
-    """Says what is wrong, and never what was typed: it may be a password."""
-    detail = error.errors(include_input=False, include_url=False)[0]
-    where = " ".join(str(part) for part in detail["loc"])
-    what = "is not an e-mail address" if where == "email" else detail["msg"].replace("String should", "should")
-    fail(f"the {where} {what}", ExitCode.USAGE)

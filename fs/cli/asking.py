@@ -1,4 +1,4 @@
-"""Asking the mount process of this home, and what is shown while it takes its time."""
+"""Asking the mount process of this home, with what is shown while it takes its time; and the service past it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fs.cli.wording import counted
 if TYPE_CHECKING:
     from fs.control import Json
     from fs.home import Home
+    from remote.http import HttpService
 
 
 def ask(home: Home, command: str, arguments: Json | None = None, *, on_progress: Callable[[Json], None] | None = None) -> Json:
@@ -34,6 +35,15 @@ def tell(home: Home, command: str) -> None:
 
     with suppress(NoMountProcess, ControlError):
         call(home.control_socket, command)
+
+
+def logged_in_service() -> HttpService:
+    """The service, as the device that this home is; to be closed."""
+    from fs.home import open_home
+    from remote.credentials import CredentialStore
+    from remote.http import open_service
+
+    return open_service(CredentialStore(open_home().credentials))
 
 
 def ask_with_progress(home: Home, command: str, arguments: Json, *, json: bool) -> Json:

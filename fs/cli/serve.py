@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -58,12 +59,9 @@ def serve(
     """Run the service: accounts, metadata and objects, in one folder if nothing else is said. Stops at Ctrl-C or SIGTERM."""
     import logging
 
-    import platformdirs
-
     from remote.server.app import CannotListen, run
     from remote.server.folder import DataFolderError
     from remote.server.objects.store import BadStoreSettings
-    from remote.server.settings import BadSettings, load_config
 
     given = {
         "data": data,
@@ -75,10 +73,7 @@ def serve(
         "public_url": public_url,
         "registration": registration,
     }
-    try:
-        settings = load_config(config, os.environ, given, default_data=platformdirs.user_data_path("aloft-service"))
-    except BadSettings as error:
-        fail(str(error), ExitCode.USAGE)
+    settings = load_settings(config, given)
     for file in (settings.tls_cert, settings.tls_key):
         if file is not None and not file.is_file():
             fail(f"there is no file {file}", ExitCode.USAGE)
@@ -101,6 +96,18 @@ def serve(
         fail(str(error))
     except CannotListen as error:
         fail(f"cannot listen on {settings.host}, port {settings.port}: {error}; choose another --host or --port")
+
+
+def load_settings(config: Path | None, given: Mapping[str, object]) -> ServerConfig:
+    """What the file, the environment and the options (None: not given) say; the command fails if that cannot be."""
+    import platformdirs
+
+    from remote.server.settings import BadSettings, load_config
+
+    try:
+        return load_config(config, os.environ, given, default_data=platformdirs.user_data_path("aloft-service"))
+    except BadSettings as error:
+        fail(str(error), ExitCode.USAGE)
 
 
 def check_settings(settings: ServerConfig, json: bool) -> None:

@@ -1,0 +1,47 @@
+"""Calls about the account that is logged in: its profile, its password, its tokens, its end. The drive needs none of them."""
+
+from __future__ import annotations
+
+from remote.http import HttpService
+from remote.protocol import (
+    AccountChange,
+    AccountClosing,
+    AccountInfo,
+    NewPersonalToken,
+    PasswordChange,
+    PersonalTokenList,
+    TokenRequest,
+)
+
+
+class MyAccount:
+    """May raise any `RemoteError`."""
+
+    def __init__(self, service: HttpService) -> None:
+        self._service = service
+
+    async def info(self) -> AccountInfo:
+        return await self._service.account()
+
+    async def change(self, request: AccountChange) -> AccountInfo:
+        return await self._service.call(AccountInfo, "PATCH", "/v1/account", request)
+
+    async def change_password(self, request: PasswordChange) -> None:
+        """`Forbidden` if the present one is wrong."""
+        await self._service.send("POST", "/v1/account/password", request)
+
+    async def close(self, password: str) -> None:
+        """`Forbidden` if the password is wrong."""
+        await self._service.send("POST", "/v1/account/close", AccountClosing(password=password))
+
+    async def remove_other_devices(self) -> None:
+        await self._service.send("DELETE", "/v1/devices?keep_current=true")
+
+    async def personal_tokens(self) -> PersonalTokenList:
+        return await self._service.call(PersonalTokenList, "GET", "/v1/personal-tokens")
+
+    async def make_personal_token(self, request: TokenRequest) -> NewPersonalToken:
+        return await self._service.call(NewPersonalToken, "POST", "/v1/personal-tokens", request)
+
+    async def revoke_personal_token(self, token: bytes) -> None:
+        await self._service.send("DELETE", f"/v1/personal-tokens/{token.hex()}")
