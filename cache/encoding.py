@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import zstandard
 
+from remote import encoding
 from remote.api import Corrupt
 from remote.manifest import ChunkRef, Encoding
 
@@ -68,20 +69,10 @@ def encode(plain: bytes | bytearray | memoryview, sha256: bytes | None = None, *
 
 def decode(stored: bytes | bytearray, ref: ChunkRef) -> bytes | bytearray:
     """The plain bytes of the object of `ref`. Its stored bytes were verified; `Corrupt` if they are not what `ref` says."""
-    if len(stored) != ref.stored_length:
-        raise Corrupt("an object is not as long as its manifest says")
-    if ref.encoding is Encoding.RAW:
-        return stored
     try:
-        # The size in the frame's header is checked before anything is allocated, and nothing is decoded beyond it.
-        if zstandard.get_frame_parameters(stored).content_size != ref.plain_length:
-            raise Corrupt("an object decodes to another length than its manifest says")
-        plain = zstandard.ZstdDecompressor().decompress(stored, max_output_size=ref.plain_length, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise Corrupt(f"an object cannot be decoded: {error}") from error
-    if len(plain) != ref.plain_length:
-        raise Corrupt("an object decodes to another length than its manifest says")
-    return plain
+        return encoding.decode(stored, ref)
+    except encoding.BadObject as error:
+        raise Corrupt(str(error)) from error
 
 
 def _compressed(plain: bytes | bytearray | memoryview) -> bytes | None:

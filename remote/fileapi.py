@@ -3,23 +3,32 @@
 A path is absolute in the account's personal space, `/` being its root; symlinks are never followed. `version` names a content:
 the same version is the same bytes, for ever. It is also the ETag, so `If-Match: "VERSION"` makes a request conditional.
 
-    GET    /v1/files?path=&sort=&order=&limit=&after=                   -> FileList       (a folder, in pages)
-    DELETE /v1/files?path=&recursive=&partial=                          -> Deleted        (If-Match)
-    GET    /v1/files/metadata?path=                                     -> FileInfo
-    POST   /v1/files/folder                              CreateFolder   -> FileInfo
-    POST   /v1/files/move                                MoveRequest    -> FileInfo       (If-Match: of what is moved)
-    POST   /v1/files/copy                                CopyRequest    -> FileInfo       (If-Match: of what is copied)
-    POST   /v1/files/upload                              BeginUpload    -> FileUpload     (or the one in progress)
-    GET    /v1/files/upload?fingerprint=                                -> FileUploadList (those in progress)
-    GET    /v1/files/upload/{upload}                                    -> FileUpload     (asks the object store)
-    POST   /v1/files/upload/{upload}/chunks/{chunk}      ChunkLink      -> UploadedChunk  (a fresh link)
-    PATCH  /v1/files/upload/{upload}/chunks/{chunk}      ChunkReport    -> UploadedChunk  (asks the object store)
+    GET    /v1/files?path=&sort=&order=&limit=&after=                -> FileList       (a folder, in pages)
+    DELETE /v1/files?path=&recursive=&partial=                       -> Deleted        (If-Match)
+    GET    /v1/files/metadata?path=                                  -> FileInfo
+    POST   /v1/files/folder                              CreateFolder -> FileInfo
+    POST   /v1/files/move                                MoveRequest -> FileInfo       (If-Match: of what is moved)
+    POST   /v1/files/copy                                CopyRequest -> FileInfo       (If-Match: of what is copied)
+    POST   /v1/files/upload                              BeginUpload -> FileUpload     (or the one in progress)
+    GET    /v1/files/upload?fingerprint=                             -> FileUploadList (those in progress)
+    GET    /v1/files/upload/{upload}                                 -> FileUpload     (asks the object store)
+    POST   /v1/files/upload/{upload}/chunks/{chunk}      ChunkLink   -> UploadedChunk  (a fresh link)
+    PATCH  /v1/files/upload/{upload}/chunks/{chunk}      ChunkReport -> UploadedChunk  (asks the object store)
     POST   /v1/files/upload/{upload}/complete            CompleteUpload -> FileUpload     (If-Match: of what it replaces)
-    DELETE /v1/files/upload/{upload}                                    -> 204
+    DELETE /v1/files/upload/{upload}                                 -> 204
+    GET    /v1/files/download?path=|id=&version=&start=&end=         -> FileDownload   (in pages)
+    GET    /v1/files/download/chunks/{chunk}?path=|id=&version=      -> Link           (a fresh one)
+    GET    /v1/files/content?path=|id=&version=&inline=              -> the bytes      (Range, If-Range)
+    HEAD   /v1/files/content?path=|id=&version=&inline=
 
 To upload, cut the file into chunks, and encode them or not; an object is named by the SHA-256 of what is stored. Begin the
 upload, PUT each missing chunk to its link, ask which are missing until none is, and complete it. That a chunk is there is
 believed to the object store alone. After a crash, begin again: the same path and content find the upload, wherever it began.
+
+To download, get the chunks of a file, each by its link, and give its `id` and `version` from then on: they are the same bytes
+whatever happens to the path. The content as one body goes through the service. Of a file that may change, the rest after a
+beginning (`Range: bytes=N-`) is sent only to who says of which version: by `version`, `If-Range` or `If-Match`. Others get
+the whole, so that nobody puts two versions together.
 """
 
 from __future__ import annotations
@@ -243,3 +252,41 @@ class CompleteUpload(Request):
 
     path: Path | None = None
     on_conflict: OnConflict | None = None
+
+
+# ------------------------------------------------------------------------------------------------------------ download
+
+
+class DownloadChunk(Answer):
+    """Bytes of the file: a slice of an object's plain bytes, or zeros."""
+
+    offset: Count
+    """In the file."""
+    size: Count
+    encoding: Literal["raw", "zstd", "zeros"]
+    id: Hash | None = None
+    """Of the object: SHA-256 of its stored bytes. Null: zeros."""
+    start: Count = 0
+    """In the plain bytes of the object."""
+    plain_size: Count = 0
+    stored_size: Count = 0
+
+
+class FileDownload(Answer):
+    """A version of a file, or some of it, by its chunks: links are for whole objects, each of which is named once."""
+
+    id: Id
+    path: str | None
+    """Null: the file has no name any more."""
+    version: Hash
+    size: Count
+    sha256: Hash | None
+    content_type: str
+    mtime_ns: Nanoseconds
+    content: Blob | None
+    """All of a small file, which has no chunks."""
+    chunks: list[DownloadChunk]
+    links: list[Link]
+    next: Count | None
+    """Where the next page starts; null: this is all that was asked for."""
+    expires_in: Seconds

@@ -32,7 +32,7 @@ from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
 from remote.server.patience import Patience
 from remote.server.problems import Refused, invalid_field, problem_response
-from remote.server.routes import accounts, changes, files, fileuploads, recovery, spaces
+from remote.server.routes import accounts, changes, filedownloads, files, fileuploads, recovery, spaces
 from remote.server.service import Service, open_service
 from remote.server.threads import Runner
 
@@ -66,7 +66,7 @@ def create_app(
 
     app = FastAPI(title="Aloft", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (accounts, recovery, spaces, changes, files, fileuploads):
+    for module in (accounts, recovery, spaces, changes, files, fileuploads, filedownloads):
         app.include_router(module.router)
     app.add_api_route("/healthz", _health, methods=["GET"], response_class=Response)
     if service.objects is not None:

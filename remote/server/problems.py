@@ -51,6 +51,7 @@ class Refused(Exception):
         missing: Sequence[bytes] = (),
         quota: tuple[int, int, int] | None = None,
         retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail or type_)
         self.type = type_
@@ -62,6 +63,7 @@ class Refused(Exception):
         self.quota = quota
         """Quota, used and needed bytes."""
         self.retry_after_seconds = retry_after_seconds
+        self.headers = dict(headers or {})
 
 
 def not_found(what: str = "") -> Refused:
@@ -89,7 +91,7 @@ def problem_response(refused: Refused) -> Response:
         used_bytes=used,
         needed_bytes=needed,
     )
-    headers: dict[str, str] = {"cache-control": "no-store"}
+    headers = {"cache-control": "no-store", **refused.headers}
     if refused.retry_after_seconds is not None:
         headers["retry-after"] = str(refused.retry_after_seconds)
     if refused.status == 408:  # the rest of the body may still come: nothing can follow it

@@ -19,6 +19,7 @@ from remote.server.devices import Devices
 from remote.server.downloads import Downloads
 from remote.server.epochs import current_epoch
 from remote.server.feed import Feed
+from remote.server.filedownloads import FileDownloads
 from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
 from remote.server.folder import DataFolder, DataFolderError
@@ -32,12 +33,15 @@ from remote.server.passwords import Passwords
 from remote.server.personaltokens import PersonalTokens
 from remote.server.ratelimit import RateLimiter
 from remote.server.recovery import Recovery
+from remote.server.streams import Streams
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tokens import AccessTokens
 from remote.server.uploads import Uploads
 from remote.server.wake import Wake
 
 DATABASE_THREADS = 16
+READING_THREADS = 8
+"""For contents that go through the service."""
 STORE_THREADS = 16
 """For what asks the object store: threads of their own, so that one that hangs holds up nothing else."""
 PASSWORD_THREADS = 2
@@ -59,6 +63,7 @@ class Service:
     namespace: Namespace
     files: Files
     file_uploads: FileUploads
+    file_downloads: FileDownloads
     feed: Feed
     uploads: Uploads
     downloads: Downloads
@@ -67,8 +72,10 @@ class Service:
     """The embedded store's own endpoint; None: the store has an address of its own."""
     wake: Wake
     limiter: RateLimiter
+    streams: Streams
     in_thread: Runner
     in_store_thread: Runner
+    in_reading_thread: Runner
     in_password_thread: Runner
     clock: Callable[[], int]
     _closed: bool = field(default=False)
@@ -158,6 +165,7 @@ def open_service(
         namespace=namespace,
         files=Files(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
+        file_downloads=FileDownloads(database, store, config.link_seconds),
         feed=Feed(database),
         uploads=uploads,
         downloads=Downloads(database, store, config.link_seconds),
@@ -165,8 +173,10 @@ def open_service(
         objects=endpoint,
         wake=open_wake(database),
         limiter=RateLimiter(database, clock),
+        streams=Streams(),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
+        in_reading_thread=in_thread or Threads(READING_THREADS),
         in_password_thread=Repeating(in_password_thread or Threads(PASSWORD_THREADS), database),
         clock=clock,
     )

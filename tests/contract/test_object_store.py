@@ -28,7 +28,7 @@ from remote.server.folder import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.s3 import S3Store
-from remote.server.objects.store import BadStoreSettings, Listed, ObjectStore, Stored, StoreUnavailable, object_key
+from remote.server.objects.store import BadStoreSettings, Listed, NoSuchObject, ObjectStore, Stored, StoreUnavailable, object_key
 from tests.support.stores import PATIENCE, RunningStore
 from tests.support.wire import Clock
 
@@ -352,6 +352,17 @@ def test_credentials_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         S3Store(S3Config("bucket", endpoint="http://127.0.0.1:9", credentials_file=tmp_path / "nothing"))
 
 
+async def test_the_service_reads_what_was_stored_and_knows_its_etag(contract: Contract) -> None:
+    body = os.urandom(100_000)
+    key, link = put_link(contract, body)
+    with pytest.raises(NoSuchObject):
+        contract.store.read(key, len(body))
+    etag = (await put(contract, link, body)).headers["etag"]
+    assert contract.store.read(key, len(body)) == body
+    assert contract.store.read(key, 1000) == body[:1000]
+    assert contract.store.stat([key])[key].etag == etag.strip('"')
+
+
 # -------------------------------------------------------------------------------------------- the embedded store's own
 
 
@@ -366,7 +377,7 @@ async def test_a_damaged_file_is_not_taken_for_an_object(local: Contract, tmp_pa
         assert local.store.stat([key]) == {}
         assert (await local.http.get(get_link(local, key, body))).status_code == 404
     file.write_bytes(whole)
-    assert local.store.stat([key]) == {key: Stored(1000, hashlib.sha256(body).digest())}
+    assert local.store.stat([key]) == {key: Stored(1000, hashlib.sha256(body).digest(), hashlib.sha256(body).hexdigest())}
 
 
 async def test_a_full_disk_is_said_and_leaves_nothing(local: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from tests.support.postgresql import Cluster
 from tests.support.wire import Device, World
 
 ALWAYS_ON_BOTH = {
+    "test_file_downloads.py",
     "test_file_uploads.py",
     "test_files.py",
     "test_collection.py",

@@ -94,6 +94,16 @@ def has_version(connection: Connection, space: bytes, inode: bytes, manifest_id:
     return connection.execute(select(versions.c.content_rev).where(here).limit(1)).first() is not None
 
 
+def version(connection: Connection, space: bytes, inode: bytes, manifest_id: bytes) -> Version | None:
+    """The latest version of the inode that has this content."""
+    here = (versions.c.space_id == space) & (versions.c.inode == inode) & (versions.c.manifest_id == manifest_id)
+    query = select(versions).where(here).order_by(versions.c.content_rev.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
+
+
 def add_versions(connection: Connection, space: bytes, new: Sequence[Version]) -> None:
     if new:
         connection.execute(

@@ -5,7 +5,6 @@ Plain ASGI, because the bytes of every file go through it. It counts what it car
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from remote.server.objects.signing import BadLink, Grant
 from remote.server.objects.store import NoSuchObject, StoreUnavailable
 from remote.server.patience import NotRead
 from remote.server.problems import Refused, problem_response
+from remote.server.ranges import parse_range
 
 PIECE = 2**20
 WORKERS = 8
 RETRY_AFTER_SECONDS = 10
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 T = TypeVar("T")
 
@@ -137,7 +136,7 @@ class ObjectEndpoint:
 
     async def _send(self, stored: OpenObject, grant: Grant, asked: str | None, send: Send) -> None:
         total = stored.what.length
-        part = _range(asked, total)
+        part = parse_range(asked, total)
         start, end = part or (0, total)
         headers = [
             (b"content-type", b"application/octet-stream"),
@@ -165,18 +164,3 @@ def _header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value.decode("latin-1"))
     return None
-
-
-def _range(asked: str | None, total: int) -> tuple[int, int] | None:
-    """The part that is asked for, [start, end); None: all of it (also for several ranges, as the RFC allows)."""
-    match = _RANGE.fullmatch(asked.strip()) if asked else None
-    if match is None or match.groups() == ("", ""):
-        return None
-    first, last = match.groups()
-    start = max(0, total - int(last)) if first == "" else int(first)
-    end = total if first == "" or last == "" else min(total, int(last) + 1)
-    if first and last and int(last) < int(first):
-        return None
-    if start >= end:
-        raise Refused(ProblemType.INVALID, f"The object has {total} bytes.", status=416, field="Range")
-    return start, end

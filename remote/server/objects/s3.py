@@ -11,6 +11,7 @@ import logging
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from typing import Any, TypeVar
 
 import boto3
@@ -22,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remote.protocol import Link
 from remote.server.config import S3Config
-from remote.server.objects.store import LISTED, BadStoreSettings, Listed, Stored, StoreUnavailable
+from remote.server.objects.store import LISTED, BadStoreSettings, Listed, NoSuchObject, Stored, StoreUnavailable
 
 log = logging.getLogger("aloft.objects")
 
@@ -87,6 +88,16 @@ class S3Store:
     def delete(self, keys: Sequence[str]) -> None:
         # One by one: of deletions in bulk, stores of different age want different checksums.
         self._each(self._delete, keys)
+
+    def read(self, key: str, length: int) -> bytes:
+        def get() -> bytes:
+            with closing(self._client.get_object(Bucket=self._config.bucket, Key=self._config.prefix + key)["Body"]) as body:
+                return bytes(body.read(length))
+
+        try:
+            return self._call(get)
+        except _NotThere:
+            raise NoSuchObject(key) from None
 
     def listing(self, after: str = "", limit: int = LISTED) -> Sequence[Listed]:
         prefix = self._config.prefix

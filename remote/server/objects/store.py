@@ -1,7 +1,7 @@
 """The interface of an object store.
 
 A store keeps bytes under keys (`owner/object-id.generation`, all hex). Objects never change: a second PUT of a key brings the
-same bytes, because the SHA-256 is part of its signature. The service itself never sees the bytes: it signs, and it asks.
+same bytes, because the SHA-256 is part of its signature. The service signs and asks; it reads only for those who have one URL.
 `objects/local.py` is the embedded store, `objects/s3.py` any that speaks S3; `tests/contract` holds all of them to this.
 
     StoreError
@@ -77,6 +77,9 @@ class ObjectStore(Protocol):
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """Those of the keys that are there, whole and durable. `StoreUnavailable`."""
+
+    def read(self, key: str, length: int) -> bytes:
+        """The stored bytes, which are `length`: others are not read further. `NoSuchObject`, `StoreUnavailable`."""
 
     def delete(self, keys: Sequence[str]) -> None:
         """They are gone; also those that were not there. `StoreUnavailable`: some of them may be left."""
