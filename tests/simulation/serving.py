@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from unittest import mock
 
-import remote.server.accounts
 import remote.server.database.engine
+import remote.server.passwords
 from remote.protocol import Account, Device, DeviceLogin, LoginRequest, RegisterRequest
 from remote.server.collection import collect
 from remote.server.config import ServerConfig
@@ -151,7 +151,7 @@ def _as_it_is() -> Iterator[None]:
     """Leave out what takes long at a start: migrating a database that is migrated, hashing a password that nobody has."""
     with (
         mock.patch.object(remote.server.database.engine.Database, "migrate"),
-        mock.patch.object(remote.server.accounts, "PasswordHasher", _NoPasswords),
+        mock.patch.object(remote.server.passwords, "PasswordHasher", _NoPasswords),
     ):
         yield
 
