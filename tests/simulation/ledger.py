@@ -346,6 +346,8 @@ class Ledger:
         mine, theirs = self.sees(device, source), self.content(manifest)
         if theirs in mine and self._replicas[device].execute(_IS_HASHED, (source,)).fetchone() != (1,):
             return  # the drive cannot know yet that they are equal
+        if self.was_restored and self._replicas[device].execute(_BASE_IS_LOST, (source,)).fetchone() is not None:
+            return  # what it was made from is lost on the service, or was: another device may have sent it again
         excused = self._devices[device].stale | self._came_back
         if any(id_ in excused or self.history.contents[id_].forgiven for id_ in (*mine, theirs)):
             return
@@ -449,6 +451,7 @@ _CONTENT = (
 """A draft that holds nothing was made by the drive, so that what the service lost is sent again."""
 _IS_HASHED = "SELECT sealed AND sha256 IS NOT NULL FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1"
 """Of what was written last: what was written before it says nothing."""
+_BASE_IS_LOST = "SELECT 1 FROM inode_base WHERE ino = ? AND known = 1 AND manifest_id IS NULL"
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "
     "OR EXISTS (SELECT 1 FROM inode_base b WHERE b.ino = x.ino) OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = x.ino) "
