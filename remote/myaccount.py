@@ -7,6 +7,7 @@ from remote.protocol import (
     AccountChange,
     AccountClosing,
     AccountInfo,
+    AuditPage,
     NewPersonalToken,
     PasswordChange,
     PersonalTokenList,
@@ -33,6 +34,11 @@ class MyAccount:
     async def close(self, password: str) -> None:
         """`Forbidden` if the password is wrong."""
         await self._service.send("POST", "/v1/account/close", AccountClosing(password=password))
+
+    async def audit(self, before: str | None, limit: int) -> AuditPage:
+        """What was done with the account, before a point of an earlier page (None: until now), the newest first."""
+        point = "" if before is None else f"&before={before}"
+        return await self._service.call(AuditPage, "GET", f"/v1/audit?limit={limit}{point}")
 
     async def remove_other_devices(self) -> None:
         await self._service.send("DELETE", "/v1/devices?keep_current=true")

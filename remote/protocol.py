@@ -14,6 +14,7 @@ fields; answers ignore them, so that an old client understands a newer service.
     POST   /v1/account/close                   AccountClosing    -> 204
     POST   /v1/password/forgotten              ForgottenPassword -> 204              (whether there is such an account or not)
     POST   /v1/password/new                    NewPassword       -> 204
+    GET    /v1/audit?before=&limit=                              -> AuditPage        (what was done with the account)
     GET    /v1/personal-tokens                                   -> PersonalTokenList
     POST   /v1/personal-tokens                 TokenRequest      -> NewPersonalToken
     DELETE /v1/personal-tokens/{token}                           -> 204
@@ -337,6 +338,33 @@ class NewPersonalToken(Answer):
     personal_token: PersonalToken
     token: Token
     """For the header `Authorization: Bearer …`. Nobody can tell it again."""
+
+
+class AuditEvent(Answer):
+    at_ns: Nanoseconds
+    action: str
+    """What was done, or tried: `device.login`, `password.change` …"""
+    result: str
+    """`done`, or the type of the problem by which it was refused."""
+    account: Id | None
+    email: str
+    """The account's."""
+    caller: Id | None
+    """The device or personal access token; null: nobody was logged in."""
+    caller_name: str
+    address: str
+    """From where."""
+    subject: str
+    """What it was done to, if that is not the account: mostly an id."""
+    request_id: str
+    """As in the header `X-Request-Id` of the answer."""
+
+
+class AuditPage(Answer):
+    """The newest first. `next`: the point to go on before; null: these were the first that there were."""
+
+    events: list[AuditEvent]
+    next: str | None
 
 
 # ---------------------------------------------------------------------------------------------------- rows of a space

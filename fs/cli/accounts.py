@@ -21,7 +21,7 @@ from fs.cli.login import (
     needed,
 )
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
-from fs.cli.wording import counted
+from fs.cli.wording import counted, moment
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -237,15 +237,13 @@ def _ask_devices() -> DeviceList:
 
 
 def _table(devices: DeviceList) -> Table:
-    from datetime import datetime
-
     from rich.table import Table
     from rich.text import Text
 
     table = Table("id", "name", "last seen", "", title=f"{len(devices.devices)} of {devices.limit} devices", title_justify="left")
     for device in devices.devices:
-        seen = datetime.fromtimestamp(device.last_seen_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(device.id.hex()[:12], Text(printable(device.name)), seen, "this one" if device.current else "")
+        seen, here = moment(device.last_seen_ns), "this one" if device.current else ""
+        table.add_row(device.id.hex()[:12], Text(printable(device.name)), seen, here)
     return table
 
 

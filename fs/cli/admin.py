@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fs.cli.audit import Before, Limit, audit_table
 from fs.cli.output import JsonOption, emit, fail, note
 from fs.cli.serve import load_settings
 
@@ -19,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     admin = typer.Typer(help="Care for a service, while it runs or not: on its machine, with its settings.", no_args_is_help=True)
     admin.command("invite")(invite)
     admin.command("reset-password")(reset_password)
+    admin.command("audit")(audit)
     app.add_typer(admin, name="admin", rich_help_panel="Service")
 
 
@@ -59,3 +62,28 @@ def reset_password(
     if not json:
         note(f"For the owner of {email}: aloft password new --server URL --code CODE")
     emit({"email": email, "code": code}, code, json)
+
+
+def audit(
+    email: Annotated[str | None, typer.Option("--email", metavar="E", help="Of this account only.")] = None,
+    action: Annotated[str | None, typer.Option("--action", metavar="A", help="Only these, like device.login.")] = None,
+    limit: Limit = 50,
+    before: Before = None,
+    config: Config = None,
+    data: Data = None,
+    database: DatabaseUrl = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the audit log of all accounts: who did what, from where, with which result."""
+    from remote.server.folder import DataFolderError
+    from remote.server.problems import Refused
+    from remote.server.service import audit_page
+
+    settings = load_settings(config, {"data": data, "database": database})
+    try:
+        page = audit_page(settings, email=email, action=action, before=before, limit=limit)
+    except (DataFolderError, Refused) as error:
+        fail(str(error))
+    if page is None:
+        fail(f"there is no account of {email} in {settings.database_name}")
+    emit(page.model_dump(), functools.partial(audit_table, page, of_all=True), json)

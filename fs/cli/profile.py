@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import functools
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fs.cli.accounts import PANEL
 from fs.cli.asking import logged_in_service
+from fs.cli.audit import Before, Limit, audit_table
 from fs.cli.login import PasswordStdin, ask_password, checked
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
-from fs.cli.wording import human_size
+from fs.cli.wording import human_size, moment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from remote.protocol import AccountChange, AccountInfo
+    from remote.protocol import AccountChange, AccountInfo, AuditPage
 
 
 def add_to(app: typer.Typer) -> None:
-    account = typer.Typer(help="Show the account, change its settings, or close it.", invoke_without_command=True)
+    account = typer.Typer(help="Show the account and its log, change its settings, or close it.", invoke_without_command=True)
     account.callback()(show_by_default)
     account.command("show")(show)
     account.command("set")(change)
+    account.command("log")(log)
     account.command("close")(close)
     app.add_typer(account, name="account", rich_help_panel=PANEL)
 
@@ -92,6 +93,20 @@ def close(
     emit({"closed": email}, f"The account of {email} is closed.", json)
 
 
+def log(limit: Limit = 50, before: Before = None, json: JsonOption = False) -> None:
+    """Show what was done with the account, or tried: log-ins, devices, tokens, passwords."""
+    import trio
+
+    from remote.myaccount import MyAccount
+
+    async def ask() -> AuditPage:
+        async with logged_in_service() as service:
+            return await MyAccount(service).audit(before, limit)
+
+    page = trio.run(ask)
+    emit(page.model_dump(), functools.partial(audit_table, page, of_all=False), json)
+
+
 async def _ask(request: AccountChange | None) -> AccountInfo:
     from remote.myaccount import MyAccount
 
@@ -121,8 +136,3 @@ def _table(info: AccountInfo) -> Table:
     ):
         table.add_row(name, Text(printable(value)))
     return table
-
-
-def moment(at_ns: int | None) -> str:
-    """The local time, to the minute; None: never."""
-    return "never" if at_ns is None else datetime.fromtimestamp(at_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -57,10 +57,9 @@ def serve(
     json: JsonOption = False,
 ) -> None:
     """Run the service: accounts, metadata and objects, in one folder if nothing else is said. Stops at Ctrl-C or SIGTERM."""
-    import logging
-
     from remote.server.app import CannotListen, run
     from remote.server.folder import DataFolderError
+    from remote.server.logs import configure
     from remote.server.objects.store import BadStoreSettings
 
     given = {
@@ -77,10 +76,7 @@ def serve(
     for file in (settings.tls_cert, settings.tls_key):
         if file is not None and not file.is_file():
             fail(f"there is no file {file}", ExitCode.USAGE)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "botocore", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
+    configure(settings.log_format)
     if check:
         check_settings(settings, json)
         return

@@ -12,7 +12,7 @@ from fs.cli.accounts import PANEL
 from fs.cli.asking import logged_in_service
 from fs.cli.login import CertificateAuthority, Email, Insecure, PasswordStdin, Server, ask_password, checked, find_endpoint
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
-from fs.cli.profile import moment
+from fs.cli.wording import moment
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def human_size(size: float) -> str:
 
 def human_rate(bytes_per_second: float | None) -> str:
     return "not measured yet" if bytes_per_second is None else f"{human_size(bytes_per_second)}/s"
+
+
+def moment(at_ns: int | None) -> str:
+    """The local time, to the minute; None: never."""
+    return "never" if at_ns is None else datetime.fromtimestamp(at_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def counted(number: int, what: str) -> str:

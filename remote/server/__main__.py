@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
 
 from remote.server.app import CannotListen, run
 from remote.server.folder import DataFolderError
+from remote.server.logs import configure
 from remote.server.service import create_invitation
 from remote.server.settings import load_config
 
@@ -35,8 +35,6 @@ def main() -> int:
     parser.add_argument("--patience", type=float, dest="patience_seconds", help="seconds between two pieces of a body")
     parser.add_argument("--invite", action="store_true", help="print an invitation code (also while the service runs), and end")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return _serve(options)
     except (DataFolderError, CannotListen, ValueError) as error:
@@ -50,6 +48,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.invite:
         sys.stdout.write(create_invitation(config) + "\n")
     else:
+        configure(config.log_format)
         run(config, on_ready=_say_ready)
     return 0
 

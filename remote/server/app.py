@@ -1,4 +1,4 @@
-"""The service as an application and as a process: wiring, problem documents, the access log, start and stop."""
+"""The service as an application and as a process: wiring, problem documents, start and stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -24,7 +23,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remote import fileapi, protocol
 from remote.memory import give_back_freed_memory
@@ -32,13 +30,32 @@ from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
 from remote.server.patience import Patience
 from remote.server.problems import Refused, invalid_field, problem_response
-from remote.server.routes import accounts, changes, filedownloads, files, fileuploads, recovery, spaces
+from remote.server.requestlog import RequestLog
+from remote.server.routes import (
+    accounts,
+    audit,
+    changes,
+    filedownloads,
+    files,
+    fileuploads,
+    recovery,
+    spaces,
+)
 from remote.server.service import Service, open_service
 from remote.server.threads import Runner
 
 log = logging.getLogger("aloft.server")
-access_log = logging.getLogger("aloft.access")
 
+ROUTES = (
+    accounts,
+    recovery,
+    audit,
+    spaces,
+    changes,
+    files,
+    fileuploads,
+    filedownloads,
+)
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20
 """How long requests may go on after the service was told to stop."""
@@ -66,7 +83,7 @@ def create_app(
 
     app = FastAPI(title="Aloft", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (accounts, recovery, spaces, changes, files, fileuploads, filedownloads):
+    for module in ROUTES:
         app.include_router(module.router)
     app.add_api_route("/healthz", _health, methods=["GET"], response_class=Response)
     if service.objects is not None:
@@ -77,7 +94,7 @@ def create_app(
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
     app.add_exception_handler(Exception, _on_failure)
     app.add_middleware(Patience, seconds=config.patience_seconds)
-    app.add_middleware(AccessLog)
+    app.add_middleware(RequestLog)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -127,7 +144,7 @@ def _uvicorn_config(app: FastAPI, config: ServerConfig) -> uvicorn.Config:
         ssl_certfile=str(config.tls_cert) if config.tls_cert else None,
         ssl_keyfile=str(config.tls_key) if config.tls_key else None,
         log_config=None,
-        access_log=False,  # it would write query strings: see AccessLog
+        access_log=False,  # it would write query strings: see RequestLog
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,
@@ -213,34 +230,6 @@ async def _on_failure(request: Request, error: Exception) -> Response:
 async def _health() -> Response:
     """Whether the service answers."""
     return Response(b'{"status":"ok"}', media_type="application/json", headers={"cache-control": "no-store"})
-
-
-class AccessLog:
-    """One line for each request: method, path, status, time. Never a query (it holds signatures) and never a header."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not access_log.isEnabledFor(logging.INFO):
-            await self._app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_status)
-        finally:
-            client = scope.get("client")
-            milliseconds = (time.perf_counter() - began) * 1000
-            access_log.info(
-                "%s %s %s %d %.1f ms", client[0] if client else "-", scope["method"], quote(scope["path"]), status, milliseconds
-            )
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

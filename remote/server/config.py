@@ -117,6 +117,8 @@ class ServerConfig:
     """argon2id's memory cost; only tests have a reason to lower it."""
     patience_seconds: float = 60.0
     """With a caller who sends nothing in the middle of a body, or does not take the answer."""
+    log_format: Literal["text", "json"] = "text"
+    """Of the log on stderr: lines for people, or a JSON object in each."""
     link_seconds: int = 300
     """How long a link to an object is good."""
     s3: S3Config | None = None

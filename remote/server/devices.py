@@ -41,6 +41,17 @@ class Caller:
     scopes: frozenset[Scope]
 
 
+class TokenReused(Refused):
+    """A refresh token came back that was used before. `caller` was logged out."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(
+            ProblemType.UNAUTHENTICATED,
+            "This refresh token was used before: somebody may have copied it, so the device was logged out.",
+        )
+        self.caller = caller
+
+
 class Devices:
     def __init__(
         self,
@@ -90,9 +101,7 @@ class Devices:
                 tokens = self._issue(connection, device)
             crash_point("service.tokens.rotating")
         if tokens is None:
-            raise unauthenticated(
-                "This refresh token was used before: somebody may have copied it, so the device was logged out."
-            )
+            raise TokenReused(Caller(device.account, device.id, ALL_SCOPES))
         crash_point("service.tokens.rotated")
         return tokens
 

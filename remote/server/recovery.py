@@ -15,7 +15,8 @@ from remote.server.problems import Refused
 
 CODE_MINUTES = 30
 _SUBJECT = "A new password for Aloft"
-_TEXT = """Somebody, perhaps you, asked for a new password for the Aloft account of {email}.
+_TEXT = """Somebody, perhaps you, asked for a new password for the Aloft account of
+{email}.
 
 The code is: {code}
 
@@ -23,7 +24,8 @@ It is good once, for {minutes} minutes:
 
     aloft password new{server} --code {code}
 
-All devices and tokens of the account are logged out when it is used. If it was not you who asked, do nothing.
+All devices and tokens of the account are logged out when it is used.
+If it was not you who asked, do nothing.
 """
 
 

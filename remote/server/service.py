@@ -11,7 +11,9 @@ from os import urandom
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from remote.crashpoints import crash_point
+from remote.protocol import AuditPage
 from remote.server.accounts import Accounts
+from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
 from remote.server.config import ServerConfig
 from remote.server.database.engine import Database, NewerSchema
 from remote.server.database.opening import open_database, open_wake, sqlite_file
@@ -56,6 +58,7 @@ class Service:
     epoch: str
     """When it was opened."""
     accounts: Accounts
+    audit: Audit
     recovery: Recovery
     personal_tokens: PersonalTokens
     outbox: Outbox
@@ -95,14 +98,29 @@ def create_invitation(config: ServerConfig) -> str:
     """A new invitation code for the service of `config`, which may be running. `DataFolderError`."""
     with administered(config) as database:
         passwords = Passwords(config.password_memory_kib)
-        return database.repeat(Accounts(config, database, passwords, time.time_ns, urandom).invite)
+        code = database.repeat(Accounts(config, database, passwords, time.time_ns, urandom).invite)
+        Audit(database, time.time_ns, urandom).note(Event(Action.INVITE, ADMINISTRATOR))
+    return code
 
 
 def create_password_code(config: ServerConfig, email: str) -> str | None:
     """A code by which a forgotten password is replaced; None: there is no such account. `DataFolderError`."""
     with administered(config) as database:
         passwords = Passwords(config.password_memory_kib)
-        return database.repeat(Recovery(database, passwords, None, None, time.time_ns, urandom).make_code, email)
+        code = database.repeat(Recovery(database, passwords, None, None, time.time_ns, urandom).make_code, email)
+        if code is not None:
+            Audit(database, time.time_ns, urandom).note(Event(Action.MAKE_PASSWORD_CODE, ADMINISTRATOR, email=email))
+    return code
+
+
+def audit_page(
+    config: ServerConfig, *, email: str | None = None, action: str | None = None, before: str | None = None, limit: int = 100
+) -> AuditPage | None:
+    """The last events of all accounts, or of one; None: there is none of this e-mail. `DataFolderError`, `Refused`."""
+    with administered(config) as database:
+        audit = Audit(database, time.time_ns, urandom)
+        account = None if email is None else audit.account_of(email)
+        return None if email is not None and account is None else audit.page(account, action=action, before=before, limit=limit)
 
 
 @contextmanager
@@ -158,6 +176,7 @@ def open_service(
         database=database,
         epoch=epoch,
         accounts=Accounts(config, database, passwords, clock, random),
+        audit=Audit(database, clock, random),
         recovery=Recovery(database, passwords, mailer, config.public_url, clock, random),
         personal_tokens=PersonalTokens(database, clock, random),
         outbox=Outbox(),

@@ -108,7 +108,7 @@ def test_an_invitation_and_a_code_by_email(aloft, tmp_path, email, monkeypatch):
             code = aloft("admin", "invite", "--data", str(tmp_path / "data"), "--json").data["invitation"]
             assert aloft(*register, "--invitation", code).code == 0
             assert aloft("password", "forgotten").code == 0
-            text = mailbox.next()[1].get_payload()
+            text = mailbox.next()[1].get_content()
             code = text.partition("--code ")[2].split()[0]
             monkeypatch.setenv("ALOFT_NEW_PASSWORD", BETTER)
             assert aloft("password", "new", "--code", code).code == 0
@@ -169,3 +169,20 @@ def test_all_other_devices(aloft, registered, service, tmp_path):
     assert len(aloft("devices", "remove", "--others", "--json").data["removed"]) == 2
     assert [aloft("whoami", home=tmp_path / name).code for name in ("a", "b")] == [4, 4]
     assert aloft("whoami").code == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ audit log
+
+
+def test_the_log_of_the_account_and_of_the_service(aloft, registered, data):
+    aloft("login", password="wrong password")
+    actions = [event["action"] for event in aloft("account", "log", "--json").data["events"]]
+    assert actions == ["device.login", "device.login", "account.register"]
+    shown = aloft("account", "log", "--limit", "2").out
+    for said in ("unauthenticated", "laptop", "--before"):
+        assert said in shown
+    found = aloft("admin", "audit", "--data", str(data), "--email", registered, "--action", "account.register", "--json").data
+    assert [(event["email"], event["result"]) for event in found["events"]] == [(registered, "done")]
+    assert "when" in aloft("admin", "audit", "--data", str(data)).out
+    assert aloft("admin", "audit", "--data", str(data), "--email", "nobody@example.org").code == 1
+    assert aloft("admin", "audit", "--data", str(data), "--before", "nonsense").code == 1

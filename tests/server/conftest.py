@@ -21,6 +21,7 @@ ALWAYS_ON_BOTH = {
     "test_parts.py",
     "test_postgresql.py",
     "test_accounts.py",
+    "test_audit.py",
     "test_personal_tokens.py",
     "test_recovery.py",
 }

@@ -43,7 +43,7 @@ async def renew(world: World, code: str, password: str = BETTER) -> httpx.Respon
 
 def code_in(mailbox: Mailbox) -> str:
     _, message = mailbox.next()
-    match = re.search(r"The code is: (\S+)", message.get_payload())
+    match = re.search(r"The code is: (\S+)", message.get_content())
     assert match is not None
     return match[1]
 
@@ -56,7 +56,7 @@ async def test_a_code_replaces_the_password_once_and_logs_everybody_out(
     assert (asked.status_code, asked.content) == (204, b"")
     recipients, message = mailbox.next()
     assert (recipients, message["To"], message["From"]) == ([ADA], ADA, "Aloft <aloft@example.org>")
-    text = message.get_payload()
+    text = message.get_content()
     assert "aloft password new --server https://aloft.example.org --code" in text
     match = re.search(r"The code is: (\S+)", text)
     assert match is not None
@@ -73,6 +73,8 @@ async def test_a_code_replaces_the_password_once_and_logs_everybody_out(
 
 async def test_nobody_learns_whether_there_is_such_an_account(world: World, mailbox: Mailbox, ada: Device) -> None:
     known, unknown = await forget(world), await forget(world, "nobody@example.org")
+    for answer in (known, unknown):
+        del answer.headers["x-request-id"]
     assert (known.status_code, known.content, known.headers) == (unknown.status_code, unknown.content, unknown.headers)
     assert mailbox.next()[0] == [ADA]
     answers = [(await forget(world, email)).status_code for email in (ADA, "nobody@example.org") for _ in range(3)]
@@ -145,7 +147,7 @@ async def test_tls_and_a_login_at_the_mail_server(open_world: Callable[..., Worl
         await world.register(ADA)
         assert (await forget(world)).status_code == 204
         _, message = mailbox.next()
-        assert "aloft password new --code" in message.get_payload()
+        assert "aloft password new --code" in message.get_content()
 
 
 async def test_a_mail_server_that_is_not_trusted_gets_nothing(

@@ -7,7 +7,8 @@ import email
 import queue
 import ssl
 import threading
-from email.message import Message
+from email import policy
+from email.message import EmailMessage
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -22,12 +23,12 @@ class Mailbox:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         self._tls = tls
-        self._arrived: queue.Queue[tuple[list[str], Message]] = queue.Queue()
+        self._arrived: queue.Queue[tuple[list[str], EmailMessage]] = queue.Queue()
         self._connections: list[SMTP] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
-    def next(self) -> tuple[list[str], Message]:
+    def next(self) -> tuple[list[str], EmailMessage]:
         """The next e-mail, waited for, with those whom it is for."""
         return self._arrived.get(timeout=SECONDS)
 
@@ -37,7 +38,7 @@ class Mailbox:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)
-        self._arrived.put((envelope.rcpt_tos, email.message_from_bytes(envelope.content)))
+        self._arrived.put((envelope.rcpt_tos, email.message_from_bytes(envelope.content, policy=policy.default)))
         return "250 taken"
 
     def __enter__(self) -> Mailbox:

@@ -153,6 +153,22 @@ rate_limits = Table(
     Column("empty_ns", BigInteger, nullable=False, index=True),  # when the bucket has run empty; a row of the past is none
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("at_ns", BigInteger, primary_key=True),
+    Column("id", ID, primary_key=True),  # random: of two at one time it tells which
+    Column("account_id", ID),  # whose; null: nobody's that is known
+    Column("caller_id", ID),  # the device or the personal access token; null: nobody was logged in
+    Column("address", Text, nullable=False),  # from where; "administrator": by a command on the service's machine
+    Column("action", Text, nullable=False),  # an `Action`
+    Column("subject", Text, nullable=False),  # what it was done to, if that is not the account: mostly an id, in hexadecimal
+    Column("result", Text, nullable=False),  # "done", or the `ProblemType` by which it was refused
+    Column("request_id", Text, nullable=False),  # as in the log and in the answer; empty for a command
+    Index(None, "account_id", "at_ns"),
+)
+"""Rows are added, and never changed or removed: triggers hold everybody to that."""
+
 spaces = Table(
     "spaces",
     metadata,

@@ -26,7 +26,8 @@ from remote.protocol import (
     Tokens,
 )
 from remote.server.accounts import Known, login_limits
-from remote.server.devices import Caller
+from remote.server.audit import Action
+from remote.server.devices import Caller, TokenReused
 from remote.server.quota import quota_and_used
 from remote.server.ratelimit import Limit
 from remote.server.routes.requests import (
@@ -35,6 +36,7 @@ from remote.server.routes.requests import (
     Authenticated,
     address_of,
     answer,
+    audited,
     describe,
     nothing,
     parse_id,
@@ -54,7 +56,10 @@ async def register(request: Request) -> Response:
     """Create an account, with its personal space."""
     service = service_of(request)
     body = await read_model(request, RegisterRequest)
-    return answer(await service.in_password_thread(service.accounts.register, body), 201)
+    async with audited(request, Action.REGISTER) as event:
+        account = await service.in_password_thread(service.accounts.register, body)
+        event.account = account.id
+    return answer(account, 201)
 
 
 # --------------------------------------------------------------------------------------------------- log in and log out
@@ -65,8 +70,10 @@ async def login(request: Request) -> Response:
     """Log a device in. The same installation is the same device; a device too many is refused with the list of the others."""
     service = service_of(request)
     body = await read_model(request, LoginRequest)
-    known = await _who_knows(request, body.email, body.password)
-    logged_in = await service.in_thread(service.devices.login, known.account, body, known.password_hash)
+    async with audited(request, Action.LOG_IN, email=body.email) as event:
+        known = await _who_knows(request, body.email, body.password)
+        logged_in = await service.in_thread(service.devices.login, known.account, body, known.password_hash)
+        event.caller = logged_in.device.id
     if body.replace is not None:
         service.wake.notify(body.replace)
     return answer(logged_in)
@@ -77,15 +84,19 @@ async def login_for_token(request: Request) -> Response:
     """A personal access token for e-mail and password: a log-in that is no device, for what uses the API only."""
     service = service_of(request)
     body = await read_model(request, TokenLogin)
-    known = await _who_knows(request, body.email, body.password)
-    await service.in_thread(service.limiter.take, [_token_limit(known.account.id)])
-    return answer(await service.in_thread(service.personal_tokens.make_by_password, known, body))
+    async with audited(request, Action.MAKE_TOKEN, email=body.email) as event:
+        known = await _who_knows(request, body.email, body.password)
+        await service.in_thread(service.limiter.take, [_token_limit(known.account.id)])
+        made = await service.in_thread(service.personal_tokens.make_by_password, known, body)
+        event.subject = made.personal_token.id.hex()
+    return answer(made)
 
 
 @router.delete("/v1/sessions/current", **describe(None, status=204))
 async def logout(request: Request, caller: Authenticated) -> Response:
     """Log this device out, which frees its slot."""
-    await _remove(service_of(request), caller, caller.device)
+    async with audited(request, Action.LOG_OUT, caller):
+        await _remove(service_of(request), caller, caller.device)
     return nothing()
 
 
@@ -94,7 +105,11 @@ async def refresh(request: Request) -> Response:
     """Exchange a refresh token. The old one stays good until the new one, or its access token, is first used."""
     service = service_of(request)
     body = await read_model(request, RefreshRequest)
-    return answer(await service.in_thread(service.devices.refresh, body.refresh_token))
+    try:
+        return answer(await service.in_thread(service.devices.refresh, body.refresh_token))
+    except TokenReused as reused:
+        async with audited(request, Action.REUSE_TOKEN, reused.caller):
+            raise
 
 
 # ---------------------------------------------------------------------------------------------------------- the account
@@ -112,7 +127,8 @@ async def change_account(request: Request, caller: AccountWriter) -> Response:
     """Change the name, or settings; what is not named stays."""
     service = service_of(request)
     body = await read_model(request, AccountChange)
-    await service.in_thread(service.accounts.change, caller, body)
+    async with audited(request, Action.CHANGE_ACCOUNT, caller):
+        await service.in_thread(service.accounts.change, caller, body)
     return answer(await service.in_thread(_account_info, service, caller))
 
 
@@ -121,7 +137,8 @@ async def change_password(request: Request, caller: AccountWriter) -> Response:
     """Change the password, which has to be known; and, if wanted, log out all others."""
     service = service_of(request)
     body = await read_model(request, PasswordChange)
-    async with _attempt(request, await service.in_thread(service.accounts.email, caller)):
+    email = await service.in_thread(service.accounts.email, caller)
+    async with audited(request, Action.CHANGE_PASSWORD, caller), _attempt(request, email):
         await service.in_password_thread(service.accounts.change_password, caller, body)
     if body.log_out_others:
         service.wake.notify(caller.account)
@@ -133,7 +150,8 @@ async def close_account(request: Request, caller: AccountWriter) -> Response:
     """Close the account for good: everybody is logged out, and what it stored can be reached no more."""
     service = service_of(request)
     body = await read_model(request, AccountClosing)
-    async with _attempt(request, await service.in_thread(service.accounts.email, caller)):
+    email = await service.in_thread(service.accounts.email, caller)
+    async with audited(request, Action.CLOSE_ACCOUNT, caller), _attempt(request, email):
         await service.in_password_thread(service.accounts.close, caller, body.password)
     service.wake.notify(caller.account)
     return nothing()
@@ -169,7 +187,8 @@ async def devices(request: Request, caller: AccountReader) -> Response:
 async def remove_all_devices(request: Request, caller: AccountWriter, keep_current: bool = False) -> Response:
     """Log all devices of the account out, or all but this one."""
     service = service_of(request)
-    await service.in_thread(lambda: service.devices.remove_all(caller, keep_current=keep_current))
+    async with audited(request, Action.REMOVE_DEVICES, caller):
+        await service.in_thread(lambda: service.devices.remove_all(caller, keep_current=keep_current))
     service.wake.notify(caller.account)
     return nothing()
 
@@ -177,7 +196,9 @@ async def remove_all_devices(request: Request, caller: AccountWriter, keep_curre
 @router.delete("/v1/devices/{device}", **describe(None, status=204))
 async def remove_device(request: Request, caller: AccountWriter, device: str) -> Response:
     """Log a device of the account out: its very next request is refused."""
-    await _remove(service_of(request), caller, parse_id(device))
+    id_ = parse_id(device)
+    async with audited(request, Action.REMOVE_DEVICE, caller, subject=device):
+        await _remove(service_of(request), caller, id_)
     return nothing()
 
 
@@ -193,8 +214,11 @@ async def make_personal_token(request: Request, caller: AccountWriter) -> Respon
     """Make a personal access token. Its text is in this answer, and nowhere else. Only a device may ask."""
     service = service_of(request)
     body = await read_model(request, TokenRequest)
-    await service.in_thread(service.limiter.take, [_token_limit(caller.account)])
-    return answer(await service.in_thread(service.personal_tokens.make, caller, body), 201)
+    async with audited(request, Action.MAKE_TOKEN, caller) as event:
+        await service.in_thread(service.limiter.take, [_token_limit(caller.account)])
+        made = await service.in_thread(service.personal_tokens.make, caller, body)
+        event.subject = made.personal_token.id.hex()
+    return answer(made, 201)
 
 
 @router.delete("/v1/personal-tokens/{token}", **describe(None, status=204))
@@ -202,7 +226,8 @@ async def revoke_personal_token(request: Request, caller: AccountWriter, token: 
     """Revoke a personal access token: its very next request is refused."""
     service = service_of(request)
     id_ = parse_id(token)
-    await service.in_thread(service.personal_tokens.revoke, caller, id_)
+    async with audited(request, Action.REVOKE_TOKEN, caller, subject=token):
+        await service.in_thread(service.personal_tokens.revoke, caller, id_)
     service.wake.notify(id_)
     return nothing()
 

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from remote.protocol import ForgottenPassword, NewPassword
 from remote.server.accounts import address_limit, email_limit
-from remote.server.routes.requests import address_of, describe, nothing, read_model, service_of
+from remote.server.audit import Action
+from remote.server.routes.requests import address_of, audited, describe, nothing, read_model, service_of
 
 HOUR_SECONDS = 3600
 CODES_FOR_EMAIL = 3
@@ -27,8 +28,9 @@ async def forgotten_password(request: Request) -> Response:
         address_limit("forgotten", address_of(request), CODES_FOR_ADDRESS, HOUR_SECONDS),
         email_limit("forgotten", body.email, CODES_FOR_EMAIL, HOUR_SECONDS),
     ]
-    await service.in_thread(service.limiter.take, limits)
-    service.outbox.put(service.recovery.send_code, body.email)
+    async with audited(request, Action.FORGET_PASSWORD, email=body.email):
+        await service.in_thread(service.limiter.take, limits)
+        service.outbox.put(service.recovery.send_code, body.email)
     return nothing()
 
 
@@ -38,8 +40,9 @@ async def new_password(request: Request) -> Response:
     service = service_of(request)
     body = await read_model(request, NewPassword)
     limits = [address_limit("codes", address_of(request), GUESSES, HOUR_SECONDS)]
-    await service.in_thread(service.limiter.take, limits)
-    account = await service.in_password_thread(service.recovery.use_code, body)
+    async with audited(request, Action.RENEW_PASSWORD) as event:
+        await service.in_thread(service.limiter.take, limits)
+        account = event.account = await service.in_password_thread(service.recovery.use_code, body)
     await service.in_thread(service.limiter.give_back, limits)
     service.wake.notify(account)
     return nothing()

@@ -6,9 +6,11 @@ Answers are serialized by pydantic straight into bytes; what the OpenAPI descrip
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
+import anyio
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 from pydantic import BaseModel, ValidationError
@@ -16,7 +18,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from remote.protocol import Problem, ProblemType, Scope
+from remote.server.audit import Action, Event
 from remote.server.devices import Caller
+from remote.server.logs import request_id
 from remote.server.personaltokens import PREFIX
 from remote.server.problems import Refused, from_validation, not_found
 from remote.server.service import Service
@@ -93,6 +97,28 @@ FilesReader = Annotated[Caller, Security(_authorize, scopes=[Scope.FILES_READ])]
 FilesWriter = Annotated[Caller, Security(_authorize, scopes=[Scope.FILES_WRITE])]
 AccountReader = Annotated[Caller, Security(_authorize, scopes=[Scope.ACCOUNT_READ])]
 AccountWriter = Annotated[Caller, Security(_authorize, scopes=[Scope.ACCOUNT_WRITE])]
+
+
+@asynccontextmanager
+async def audited(
+    request: Request, action: Action, caller: Caller | None = None, *, email: str | None = None, subject: str = ""
+) -> AsyncIterator[Event]:
+    """Around what belongs in the audit log: who, from where, and how it ended is noted before the answer leaves.
+
+    `email`: of whoever is not logged in yet.
+    """
+    event = Event(action, address_of(request), request_id.get(), email=email, subject=subject)
+    if caller is not None:
+        event.account, event.caller = caller.account, caller.device
+    try:
+        yield event
+    except BaseException as error:
+        event.result = error.type if isinstance(error, Refused) else ProblemType.INTERNAL
+        raise
+    finally:
+        service = service_of(request)
+        with anyio.CancelScope(shield=True):
+            await service.in_thread(service.audit.note, event)
 
 
 def parse_id(text: str) -> bytes:
