@@ -130,6 +130,7 @@ class Drive:
         self._subscribers: list[Callable[[list[Change]], None]] = []
         self._stopping = trio.Event()
         self._ended = trio.Event()
+        self._account_changed = trio.Event()
         self._recovered: Recovered | None = None
         self._cache_use = CacheUse(0, options.cache_size, 0)
         self._counted: Pending | None = None
@@ -250,6 +251,7 @@ class Drive:
         """What `statfs` and the status say of the account."""
         while True:
             await self.connection.wait_online()
+            self._account_changed = trio.Event()
             try:
                 account = await self._service.account()
             except RemoteError as error:
@@ -258,7 +260,8 @@ class Drive:
             else:
                 self.connection.went_well()
                 self._database.set_meta("usage", {"quota": account.quota_bytes, "used": account.used_bytes})
-                await trio.sleep(ACCOUNT_PERIOD)
+                with trio.move_on_after(ACCOUNT_PERIOD):
+                    await self._account_changed.wait()
 
     async def _follow_cache(self) -> None:
         """How much the chunk cache holds: asked in a thread, because the status must not wait."""
@@ -420,6 +423,11 @@ class Drive:
     def logged_in(self) -> None:
         """There are new tokens: what waited for them goes on."""
         self.connection.logged_in()
+
+    def account_changed(self) -> None:
+        """Another tier: perhaps there is room now."""
+        self._account_changed.set()
+        self._uploads.retry_now()
 
     def pause(self) -> None:
         """Nothing goes to the service or comes from it but what somebody reads, until `resume`."""

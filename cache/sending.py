@@ -18,7 +18,7 @@ from cache.turns import Turns
 from remote.api import LinkExpired, Permanent, QuotaExceeded, RemoteError, Service
 from remote.crashpoints import crash_point
 from remote.manifest import ChunkRef
-from remote.protocol import MAX_OBJECTS_PER_PLAN, Link, ObjectToUpload, UploadPlan
+from remote.protocol import MAX_OBJECTS_PER_PLAN, FileToUpload, Link, ObjectToUpload, UploadPlan
 from remote.retry import Backoff, retried
 
 IN_FLIGHT_MAX = 96 * 2**20
@@ -95,12 +95,15 @@ class Sender:
         self.counters.reused_objects += len(unique) - len(missing)
         return missing
 
-    async def send(self, space: bytes, objects: Iterable[EncodedObject], priority: int) -> None:
-        """Let the service hold these objects. Raises any `RemoteError`; what was sent until then is not sent again."""
+    async def send(self, space: bytes, objects: Iterable[EncodedObject], priority: int, file: FileToUpload | None = None) -> None:
+        """Let the service hold these objects. Raises any `RemoteError`; what was sent until then is not sent again.
+
+        `file`: what they are for, if it is one that the service may refuse as a whole.
+        """
         unique = list({one.ref.object_id: one for one in objects}.values())
         for at in range(0, len(unique), MAX_OBJECTS_PER_PLAN):
             batch = unique[at : at + MAX_OBJECTS_PER_PLAN]
-            missing, valid_until = await self._links(space, batch)
+            missing, valid_until = await self._links(space, batch, file)
             self.counters.reused_objects += len(batch) - len(missing)
             try:
                 async with trio.open_nursery() as nursery:
@@ -114,22 +117,26 @@ class Sender:
                     raise
                 raise first_of(errors) from group
 
-    async def _links(self, space: bytes, batch: Sequence[EncodedObject]) -> tuple[dict[bytes, Link], float]:
+    async def _links(
+        self, space: bytes, batch: Sequence[EncodedObject], file: FileToUpload | None = None
+    ) -> tuple[dict[bytes, Link], float]:
         """Links for those that are missing, and until when they are good."""
         sums = await _md5s(batch) if self._md5_is_signed else {}
-        plan, valid_until = await self._plan(space, [_announced(one, sums) for one in batch])
+        plan, valid_until = await self._plan(space, [_announced(one, sums) for one in batch], file)
         if plan.unsigned:
             self._md5_is_signed = True
             sums = await _md5s(batch)
-            plan, valid_until = await self._plan(space, [_announced(one, sums) for one in batch])
+            plan, valid_until = await self._plan(space, [_announced(one, sums) for one in batch], file)
         return {link.id: link for link in plan.missing}, valid_until
 
-    async def _plan(self, space: bytes, wanted: Sequence[ObjectToUpload]) -> tuple[UploadPlan, float]:
+    async def _plan(
+        self, space: bytes, wanted: Sequence[ObjectToUpload], file: FileToUpload | None = None
+    ) -> tuple[UploadPlan, float]:
         """What is missing, and until when the links are good."""
         asked_at = trio.current_time()
         crash_point("plan.asking")
         plan = await retried(
-            lambda: self._service.plan_uploads(space, wanted),
+            lambda: self._service.plan_uploads(space, wanted, file),
             policy=Backoff(base=0.2, cap=5.0, random=self._random),
             attempts=2,
             longest_wait=LONGEST_WAIT,

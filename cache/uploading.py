@@ -28,6 +28,7 @@ from cache.store.content import ContentStore
 from remote.api import RemoteError
 from remote.crashpoints import crash_point
 from remote.manifest import INLINE_MAX, ChunkRef, Encoding, Manifest, Split, decode_manifest
+from remote.protocol import FileToUpload
 
 HASH_WHOLE_MAX = 64 * 2**20
 """An edited content up to this size is read as a whole for its SHA-256, if all of it is on this disk."""
@@ -46,10 +47,11 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A sealed draft to upload. `unusable`: objects that the service has lost."""
+    """A sealed draft to upload. `name`: one that the file has; `unusable`: objects that the service has lost."""
 
     file: File
     draft: Draft
+    name: str | None
     previous_split: Split | None
     unusable: Collection[bytes]
     pinned: bool
@@ -203,7 +205,9 @@ class _Upload:
         async with trio.open_nursery() as nursery:
             for piece, one in made:
                 nursery.start_soon(self._keep_here, one.ref, plain[piece.start : piece.end])
-            await uploader.sender.send(base.space_id, [one for _, one in made], self._job.priority)
+            job = self._job
+            file = None if job.name is None else FileToUpload(name=job.name, size=job.draft.size)
+            await uploader.sender.send(base.space_id, [one for _, one in made], job.priority, file)
         new = {piece.sha256: one.ref for piece, one in made}
         uploader.store.remember_chunks(base.space, new.items())
         crash_point("upload.chunks-known")

@@ -109,6 +109,10 @@ class Uploads:
         """What was closed or fsynced so far goes up now."""
         self._queue.skip_quiet()
 
+    def retry_now(self) -> None:
+        """What failed is tried again without waiting for its time."""
+        self._queue.retry_now()
+
     def objects_missing(self, ino: int, object_ids: Iterable[bytes]) -> None:
         """A commit was refused because the service does not hold these objects of the file's content."""
         lost = set(object_ids)
@@ -339,6 +343,7 @@ class Uploads:
         return Job(
             file,
             draft,
+            next((name for _, name in self._files.tree.names(ino)), None),
             None if row is None else row.split,
             self._queue.unusable(ino),
             self._store.is_pinned(ino),

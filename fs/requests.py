@@ -59,6 +59,7 @@ class Requests:
             "offline": self.offline,
             "online": self.online,
             "logged-in": self.logged_in,
+            "account-changed": self.account_changed,
             "pause": self.pause,
             "resume": self.resume,
             "fsck": self.fsck,
@@ -115,6 +116,10 @@ class Requests:
 
     async def logged_in(self, arguments: Json, progress: Progress) -> Json:
         self._drive.logged_in()
+        return {}
+
+    async def account_changed(self, arguments: Json, progress: Progress) -> Json:
+        self._drive.account_changed()
         return {}
 
     async def pause(self, arguments: Json, progress: Progress) -> Json:

@@ -37,6 +37,7 @@ from remote.protocol import (
     Device,
     DeviceList,
     DownloadPlan,
+    FileToUpload,
     FolderPage,
     Link,
     ManifestsAnswer,
@@ -148,8 +149,9 @@ class Service(Protocol):
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
         """What is in a folder now, in the order of names, after a name ("": from the first)."""
 
-    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
-        """Which objects are missing, each with a link to send it by. `QuotaExceeded` before any byte is sent."""
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload], file: FileToUpload | None = None) -> UploadPlan:
+        """Which objects are missing, each with a link to send it by. Before any byte is sent: `QuotaExceeded`, or `Rejected` if
+        the owner's tier takes no such file as they are for."""
 
     async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan: ...
 

@@ -43,6 +43,7 @@ from remote.protocol import (
     MAX_OBJECTS_PER_PLAN,
     Answer,
     Blob,
+    ContentType,
     Count,
     Hash,
     Id,
@@ -188,7 +189,7 @@ class BeginUpload(Request):
     size: Count
     fingerprint: Hash
     """SHA-256 of the file."""
-    type: Annotated[str, Field(max_length=255)] | None = None
+    type: ContentType | None = None
     """Media type, as the client knows it."""
     mtime_ns: Nanoseconds | None = None
     """Null: when it is complete."""

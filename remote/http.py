@@ -31,6 +31,7 @@ from remote.protocol import (
     DeviceList,
     DownloadPlan,
     DownloadRequest,
+    FileToUpload,
     FolderPage,
     Link,
     ManifestsAnswer,
@@ -160,8 +161,8 @@ class HttpService:
 
     # ------------------------------------------------------------------------------------------------------------ objects
 
-    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
-        request = UploadRequest(objects=list(objects))
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload], file: FileToUpload | None = None) -> UploadPlan:
+        request = UploadRequest(objects=list(objects), file=file)
         plan = await self.call(UploadPlan, "POST", f"/v1/spaces/{space.hex()}/uploads", request)
         asked = {item.id for item in request.objects}
         if any(link.method != "PUT" or link.id not in asked for link in plan.missing) or not asked.issuperset(plan.unsigned):
@@ -264,7 +265,10 @@ class HttpService:
     # ------------------------------------------------------------------------------------------------ account and devices
 
     async def account(self) -> AccountInfo:
-        return await self.call(AccountInfo, "GET", "/v1/account")
+        """From now on no upload is faster than this says."""
+        info = await self.call(AccountInfo, "GET", "/v1/account")
+        self.upload_limit.set_ceiling(info.tier.upload_bytes_per_second if info.tier is not None else None)
+        return info
 
     async def devices(self) -> DeviceList:
         return await self.call(DeviceList, "GET", "/v1/devices")

@@ -148,7 +148,8 @@ class RateLimit:
     def __init__(self, rate: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._rate = _checked(rate)
+        self._chosen = self._rate = _checked(rate)
+        self._ceiling: float | None = None
         self._granted = 0.0
         self._reserved = 0
         self._since = clock()
@@ -158,9 +159,19 @@ class RateLimit:
         return self._rate
 
     def set_rate(self, rate: float | None) -> None:
+        """What the person chooses."""
+        self._chosen = _checked(rate)
+        self._follow()
+
+    def set_ceiling(self, rate: float | None) -> None:
+        """What the service allows: it holds if it is lower."""
+        self._ceiling = _checked(rate)
+        self._follow()
+
+    def _follow(self) -> None:
         with self._lock:
             self._refill()
-            self._rate = _checked(rate)
+            self._rate = min((each for each in (self._chosen, self._ceiling) if each is not None), default=None)
 
     def piece(self, wanted: int) -> int:
         """How many bytes to move at once, at most `wanted`: a quarter of a second's worth, so that the flow is even."""

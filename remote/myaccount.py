@@ -1,4 +1,4 @@
-"""Calls about the account that is logged in: its profile, its password, its tokens, its end. The drive needs none of them."""
+"""Calls about the account that is logged in: profile, password, tier, tokens, its end. The drive needs none of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from remote.protocol import (
     AccountChange,
     AccountClosing,
     AccountInfo,
+    AccountTier,
     AuditPage,
+    ChooseTier,
     NewPersonalToken,
     PasswordChange,
     PersonalTokenList,
+    TierName,
     TokenRequest,
 )
 
@@ -39,6 +42,13 @@ class MyAccount:
         """What was done with the account, before a point of an earlier page (None: until now), the newest first."""
         point = "" if before is None else f"&before={before}"
         return await self._service.call(AuditPage, "GET", f"/v1/audit?limit={limit}{point}")
+
+    async def tier(self) -> AccountTier:
+        return await self._service.call(AccountTier, "GET", "/v1/users/tier")
+
+    async def choose_tier(self, tier: TierName) -> AccountTier:
+        """`QuotaExceeded` if more is stored than it allows."""
+        return await self._service.call(AccountTier, "POST", "/v1/users/tier", ChooseTier(tier=tier))
 
     async def remove_other_devices(self) -> None:
         await self._service.send("DELETE", "/v1/devices?keep_current=true")

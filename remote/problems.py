@@ -53,6 +53,7 @@ _BY_TYPE: Mapping[str, type[RemoteError]] = {
     ProblemType.BEHIND: Behind,
     ProblemType.RESET: ResetRequired,
     ProblemType.TOO_LARGE: Rejected,
+    ProblemType.CONTENT_TYPE: Rejected,
     ProblemType.QUOTA: QuotaExceeded,
 }
 _BY_STATUS: Mapping[int, type[RemoteError]] = {

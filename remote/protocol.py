@@ -18,6 +18,8 @@ fields; answers ignore them, so that an old client understands a newer service.
     GET    /v1/personal-tokens                                   -> PersonalTokenList
     POST   /v1/personal-tokens                 TokenRequest      -> NewPersonalToken
     DELETE /v1/personal-tokens/{token}                           -> 204
+    GET    /v1/users/tier                                        -> AccountTier
+    POST   /v1/users/tier                      ChooseTier        -> AccountTier      (409: too small for what is stored)
     GET    /v1/devices                                           -> DeviceList
     DELETE /v1/devices?keep_current=                             -> 204
     DELETE /v1/devices/{device}                                  -> 204
@@ -136,6 +138,10 @@ def _check_time_zone(value: str) -> str:
     return value
 
 
+def _without_parameters(value: object) -> object:
+    return value.partition(";")[0].strip().lower() if isinstance(value, str) else value
+
+
 Count = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 Seconds = Annotated[int, Field(ge=0, le=10**9)]
 Token = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
@@ -144,6 +150,10 @@ Target = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_BYTES), AfterV
 XattrName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_check_text)]
 DeviceNumber = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES), AfterValidator(check_name)]
+ContentType = Annotated[
+    str, Field(max_length=255, pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$"), BeforeValidator(_without_parameters)
+]
+"""A media type, `image/png`; parameters are dropped."""
 Revision = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 Epoch = Annotated[str, Field(min_length=1, max_length=64)]
 """Names a stretch of the service's history without a break: a service that was restored to an older state begins another."""
@@ -261,6 +271,27 @@ class SettingsChange(Request):
     time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_time_zone)] | None = None
 
 
+class TierName(StrEnum):
+    FREE = "free"
+    PLUS = "plus"
+    PRO = "pro"
+
+
+class Tier(Answer):
+    """What an account of this tier may store, and for how long; null: without a limit."""
+
+    name: str
+    """A `TierName`."""
+    quota_bytes: Count
+    largest_file_bytes: Count | None = None
+    content_types: list[str] = ["*/*"]
+    """What files may be: media types, `image/*` for all of a kind."""
+    kept_days: Count
+    """How long former versions and what was deleted are kept."""
+    upload_bytes_per_second: Annotated[int, Field(ge=1)] | None = None
+    """How fast each device may upload; devices keep to it."""
+
+
 class AccountInfo(Answer):
     account: Account
     device: Device | None
@@ -271,6 +302,7 @@ class AccountInfo(Answer):
     settings: Settings = Settings()
     quota_bytes: Count
     used_bytes: Count
+    tier: Tier | None = None
     traffic: Traffic | None = None
 
 
@@ -365,6 +397,23 @@ class AuditPage(Answer):
 
     events: list[AuditEvent]
     next: str | None
+
+
+class ChooseTier(Request):
+    tier: TierName
+
+
+class AccountTier(Answer):
+    tier: str
+    """A `TierName`: that of the account."""
+    quota_bytes: Count
+    """The tier's, unless the account has kept one of its own from before it chose."""
+    used_bytes: Count
+    """Stored objects and manifests."""
+    reserved_bytes: Count
+    """What uploads under way have announced."""
+    tiers: list[Tier]
+    """All that there are, the smallest first."""
 
 
 # ---------------------------------------------------------------------------------------------------- rows of a space
@@ -469,6 +518,8 @@ class ContentChange(Request):
     sha256: Hash | None = None
     base: Revision
     """The `content_rev` that this content was made from; 0 for a new or revived file."""
+    content_type: ContentType | None = None
+    """What it is said to be, where somebody says it: a tier may take some types only. Not kept."""
 
 
 class FullRow(Request):
@@ -634,8 +685,18 @@ class ObjectToUpload(Request):
     """Of the stored bytes; only for a service that asked for it."""
 
 
+class FileToUpload(Request):
+    """What the objects are for, so that a file that its owner's tier does not take is refused before any byte is sent."""
+
+    name: Name
+    size: Count
+    content_type: ContentType | None = None
+    """What it is said to be, besides what its name says."""
+
+
 class UploadRequest(Request):
     objects: Annotated[list[ObjectToUpload], Field(min_length=1, max_length=MAX_OBJECTS_PER_PLAN)]
+    file: FileToUpload | None = None
 
 
 class Link(Answer):
@@ -698,6 +759,7 @@ class ProblemType(StrEnum):
     BEHIND = "behind"
     RESET = "reset"
     TOO_LARGE = "too-large"
+    CONTENT_TYPE = "content-type"
     QUOTA = "quota"
     RATE_LIMITED = "rate-limited"
     UNAVAILABLE = "unavailable"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row
 
 from remote.crashpoints import crash_point
-from remote.protocol import Account, AccountChange, PasswordChange, ProblemType, RegisterRequest, Settings
+from remote.protocol import Account, AccountChange, PasswordChange, ProblemType, RegisterRequest, Settings, TierName
 from remote.server.codes import code_hash, new_code
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as rows
@@ -99,7 +99,7 @@ class Accounts:
             name=request.name.strip(),
             password_hash=self._passwords.hash(request.password),
             space=self._random(16),
-            quota_bytes=self._config.quota_bytes,
+            tier=TierName.FREE,
             created_ns=self._clock(),
         )
         invitation = None if self._config.registration == "open" else code_hash(request.invitation or "")

@@ -40,6 +40,7 @@ from remote.server.routes import (
     fileuploads,
     recovery,
     spaces,
+    tiers,
 )
 from remote.server.service import Service, open_service
 from remote.server.threads import Runner
@@ -50,6 +51,7 @@ ROUTES = (
     accounts,
     recovery,
     audit,
+    tiers,
     spaces,
     changes,
     files,

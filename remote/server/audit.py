@@ -28,6 +28,7 @@ _POINT = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})")
 class Action(StrEnum):
     REGISTER = "account.register"
     CHANGE_ACCOUNT = "account.change"
+    CHOOSE_TIER = "account.tier"
     CLOSE_ACCOUNT = "account.close"
     LOG_IN = "device.login"
     LOG_OUT = "device.logout"

@@ -87,7 +87,8 @@ class Check:
         self._rooted = rooted
         self._walked: set[bytes] = set()
         self._lost: defaultdict[bytes, set[Key]] = defaultdict(set)
-        self._gained: defaultdict[bytes, set[Key]] = defaultdict(set)
+        self.gained: defaultdict[bytes, set[Key]] = defaultdict(set)
+        """Inodes that get a name, and where."""
 
     def run(self) -> ConflictKind | None:
         return self._entries() or self._rows() or self._names() or self._parents()
@@ -100,7 +101,14 @@ class Check:
 
     def named_anew(self) -> set[bytes]:
         """Known inodes that had no name before, and have one now."""
-        return {id_ for id_ in self._gained if not self._view.names(id_) and self._view.inode(id_) is not None}
+        return {id_ for id_ in self.gained if not self._view.names(id_) and self._view.inode(id_) is not None}
+
+    def names_after(self, id_: bytes) -> Set[Key]:
+        """The names that the inode has when the group is applied."""
+        names = self._view.names(id_)
+        if id_ not in self._lost and id_ not in self.gained:
+            return names
+        return (names - self._lost.get(id_, set())) | self.gained.get(id_, set())
 
     def _entries(self) -> ConflictKind | None:
         for change in self._group.group.entries:
@@ -110,7 +118,7 @@ class Check:
             if change.base is not None:
                 self._lost[change.base].add(key)
             if change.inode is not None:
-                self._gained[change.inode].add(key)
+                self.gained[change.inode].add(key)
         return None
 
     def _rows(self) -> ConflictKind | None:
@@ -130,11 +138,11 @@ class Check:
     def _names(self) -> ConflictKind | None:
         seen = {row.inode: row.content_rev for row in self._group.group.seen}
         last = set(self._group.group.last)
-        for id_ in dict.fromkeys((*self._lost, *self._gained, *self._group.inodes)):
+        for id_ in dict.fromkeys((*self._lost, *self.gained, *self._group.inodes)):
             kind = self._kind(id_)
             if kind is None:
                 return ConflictKind.UNKNOWN
-            names = self._names_after(id_)
+            names = self.names_after(id_)
             if not names:
                 conflict = self._nameless(id_, kind, seen, last)
                 if conflict is not None:
@@ -175,7 +183,7 @@ class Check:
             if may_stop_early and folder in self._rooted:
                 break
             met.add(folder)
-            names = self._names_after(folder)
+            names = self.names_after(folder)
             if self._kind(folder) is not Kind.DIRECTORY or not names:
                 return ConflictKind.NO_PARENT
             folder = next(iter(names))[0]
@@ -192,12 +200,6 @@ class Check:
             return row.kind
         change = self._group.inodes.get(id_)
         return change.full.kind if change is not None and change.full is not None else None
-
-    def _names_after(self, id_: bytes) -> Set[Key]:
-        names = self._view.names(id_)
-        if id_ not in self._lost and id_ not in self._gained:
-            return names
-        return (names - self._lost.get(id_, set())) | self._gained.get(id_, set())
 
     def _has_child(self, folder: bytes) -> bool:
         here = {name: inode for (parent, name), inode in self._group.changes.items() if parent == folder}

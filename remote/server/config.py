@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from email.utils import parseaddr
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from remote.protocol import TierName
+
 GIB = 2**30
+TIB = 2**40
 _PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
+_CONTENT_TYPES = re.compile(r"\*/\*|[a-z0-9!#$&^_.+-]+/(\*|[a-z0-9!#$&^_.+-]+)")
+
+
+def _split(value: object) -> object:
+    """A list as a variable says it."""
+    return [each.strip() for each in value.split(",")] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,57 @@ class SmtpConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TierConfig:
+    """What an account of a tier may store, and for how long."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    quota_bytes: int = 100 * GIB
+    largest_file_bytes: int | None = None
+    """None: any size that fits."""
+    content_types: Annotated[tuple[str, ...], BeforeValidator(_split)] = ("*/*",)
+    """What files may be: media types, `image/*` for all of a kind."""
+    kept_days: int = 30
+    """How long former versions and what was deleted are kept; 0: not at all."""
+    upload_bytes_per_second: int | None = None
+    """How fast a device may upload; None: as fast as it goes."""
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        for name in ("quota_bytes", "largest_file_bytes", "kept_days"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative")
+        if self.upload_bytes_per_second is not None and self.upload_bytes_per_second < 1:
+            raise ValueError("upload_bytes_per_second must be at least 1; leave it out for no limit")
+        if not self.content_types:
+            raise ValueError("content_types must name a type, such as image/*; */* allows all")
+        for type_ in self.content_types:
+            if _CONTENT_TYPES.fullmatch(type_) is None:
+                raise ValueError(f"the content type {type_!r} is not like image/png, image/* or */*, in lower case")
+
+
+@dataclass(frozen=True, slots=True)
+class PlusTier(TierConfig):
+    quota_bytes: int = TIB
+    kept_days: int = 90
+
+
+@dataclass(frozen=True, slots=True)
+class ProTier(TierConfig):
+    quota_bytes: int = 10 * TIB
+    kept_days: int = 365
+
+
+@dataclass(frozen=True, slots=True)
+class TiersConfig:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    free: TierConfig = field(default_factory=TierConfig)
+    plus: PlusTier = field(default_factory=PlusTier)
+    pro: ProTier = field(default_factory=ProTier)
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Everything that can be chosen. Only `data`, the folder that holds the database, the objects and the keys, must be."""
 
@@ -109,8 +169,8 @@ class ServerConfig:
     public_url: str | None = None
     """The base of presigned URLs; None: the address by which the request came."""
     registration: Literal["open", "invite", "closed"] = "open"
-    quota_bytes: int = 100 * GIB
-    """Of a new account."""
+    quota_bytes: int | None = None
+    """Of the free tier, before what `tiers` says: as it was set when there were no tiers."""
     max_devices: int = 5
     """Active devices of one account."""
     password_memory_kib: int = 64 * 1024
@@ -125,6 +185,13 @@ class ServerConfig:
     """Where objects are kept; None: in the data folder."""
     smtp: SmtpConfig | None = None
     """Who takes e-mails; None: nobody, and a forgotten password is the administrator's business."""
+    tiers: TiersConfig = field(default_factory=TiersConfig)
+
+    def tier(self, name: TierName) -> TierConfig:
+        tier: TierConfig = getattr(self.tiers, name)
+        if name is TierName.FREE and self.quota_bytes is not None:
+            return replace(tier, quota_bytes=self.quota_bytes)
+        return tier
 
     @property
     def database_name(self) -> str:

@@ -27,7 +27,7 @@ from remote.fileapi import (
     UploadHead,
 )
 from remote.manifest import BadManifest, ChunkRef, Encoding, Manifest, Split, decode_manifest
-from remote.protocol import Attributes, ContentChange, FullRow, Kind, Link, ObjectToUpload, ProblemType, UploadPlan
+from remote.protocol import Attributes, ContentChange, FileToUpload, FullRow, Kind, Link, ObjectToUpload, ProblemType, UploadPlan
 from remote.server.access import member_of
 from remote.server.database import contents as content_rows
 from remote.server.database import fileuploads as rows
@@ -87,7 +87,8 @@ class FileUploads:
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
             known = self._uploads.find(connection, caller.account, owner, lengths)
-            self._uploads.reserve(connection, caller, space, owner, lengths, _confirmed(known))
+            file = FileToUpload(name=split_path(request.path)[-1], size=request.size, content_type=request.type)
+            self._uploads.reserve(connection, caller, space, owner, lengths, _confirmed(known), file)
             rows.forget_unused(connection, caller.account, now - SESSION_NS)
             row = rows.find_open(connection, space, caller.account, request.path, request.fingerprint, request.size)
             if row is None and rows.count(connection, caller.account) >= MAX_OPEN_UPLOADS:
@@ -197,7 +198,9 @@ class FileUploads:
         target = resolve_conflict(tree, target, on_conflict, is_file=True)
         mtime_ns = row.mtime_ns if row.mtime_ns is not None else self._clock()
         old = target.inode
-        content = ContentChange(manifest=row.manifest, sha256=row.sha256, base=0 if old is None else old.content_rev)
+        content = ContentChange(
+            manifest=row.manifest, sha256=row.sha256, base=0 if old is None else old.content_rev, content_type=row.type
+        )
         if old is not None:  # the same inode, so that its history goes on
             changes.write(old, content, mtime_ns)
             return old.id

@@ -20,7 +20,7 @@ _SHOWN = {
 
 def media_type(name: str) -> str:
     """`text/html` for `page.html`: what it is, not what a browser may be told."""
-    found, encoding = _KNOWN.guess_type(name)
+    found, encoding = _KNOWN.guess_type(f"./{name}")  # a path, so that no name is taken for a URL
     return found if found is not None and encoding is None else OTHER
 
 

@@ -10,7 +10,7 @@ locked, and checked and applied as a device's are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -30,17 +30,19 @@ from remote.protocol import (
     Kind,
     ProblemType,
 )
+from remote.server import filelimits
 from remote.server.access import member_of
 from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
+from remote.server.config import TierConfig
 from remote.server.contents import Contents, prepare
 from remote.server.database import epochs
 from remote.server.database import tree as rows
 from remote.server.database.contents import Version
 from remote.server.database.engine import Database
-from remote.server.database.tree import InodeRow, RecordedCommit
+from remote.server.database.tree import InodeRow, Key, RecordedCommit
 from remote.server.devices import Caller
 from remote.server.problems import Refused
-from remote.server.quota import load_budget
+from remote.server.quota import TierOf, load_budget
 from remote.server.tree import Tree
 from remote.server.uploads import Uploads
 
@@ -69,9 +71,10 @@ class Edit(Generic[T]):
 
 
 class Namespace:
-    def __init__(self, database: Database, uploads: Uploads, clock: Callable[[], int]) -> None:
+    def __init__(self, database: Database, uploads: Uploads, tier_of: TierOf, clock: Callable[[], int]) -> None:
         self._database = database
         self._uploads = uploads
+        self._tier_of = tier_of
         self._clock = clock
 
     def commit(self, caller: Caller, space: bytes, body: bytes) -> Committed:
@@ -141,10 +144,10 @@ class Namespace:
     ) -> tuple[list[GroupOutcome], int]:
         """What becomes of the groups, and the revision that the space then has. It is locked, and was at `revision`."""
         now = self._clock()
-        budget = load_budget(connection, owner, now)
+        budget = load_budget(connection, self._tier_of, owner, now)
         uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
         contents = Contents(connection, tree.root, owner, caller.account, groups, uploads, proven, budget)
-        application = Application(tree, contents, caller.device, revision, now)
+        application = Application(tree, contents, budget.tier, caller.device, revision, now)
         outcomes = application.run(groups)
         contents.flush(now)
         crash_point("service.commit.applied")
@@ -173,9 +176,11 @@ class Namespace:
 class Application:
     """One commit's groups, checked and applied one after the other; written to the database by `run` at its end."""
 
-    def __init__(self, tree: Tree, contents: Contents, device: bytes, revision: int, now_ns: int) -> None:
+    def __init__(self, tree: Tree, contents: Contents, tier: TierConfig, device: bytes, revision: int, now_ns: int) -> None:
+        """`tier`: that of the space's owner."""
         self._tree = tree
         self._contents = contents
+        self._tier = tier
         self._device = device
         self.revision = revision
         self._now_ns = now_ns
@@ -204,7 +209,7 @@ class Application:
         conflict = check.run()
         if conflict is not None:
             return GroupOutcome(result="conflict", conflict=ConflictKind(conflict))
-        refusal = self._refusal(group)
+        refusal = self._refusal(group) or self._beyond_tier(group, check)
         if refusal is not None:
             return _refused(refusal)
         kept = self._keep_contents(group)
@@ -228,6 +233,25 @@ class Application:
                 return f"the inode {id_.hex()} would have too many extended attributes"
             if row is None and change.content is None and kind is Kind.FILE:
                 return f"the new file {id_.hex()} has no content"
+        return None
+
+    def _beyond_tier(self, group: PreparedGroup, check: Check) -> str | None:
+        """Why the owner's tier does not take a file as the group makes it. What is there already may stay, under such names."""
+        for content in group.contents.values():
+            large = filelimits.too_large(self._tier, content.size)
+            if large is not None:
+                return large
+        if filelimits.ANY in self._tier.content_types:
+            return None
+        for id_ in {*group.contents, *check.gained}:
+            row, change = self._tree.inode(id_), group.inodes.get(id_)
+            sent = change.content if change is not None else None
+            if sent is None and (row is None or row.kind is not Kind.FILE):
+                continue
+            types = _types(check.names_after(id_), sent.content_type if sent is not None else None)
+            wrong = filelimits.wrong_type(self._tier, types if sent is not None else types - _types(self._tree.names(id_)))
+            if wrong is not None:
+                return wrong
         return None
 
     def _keep_contents(self, group: PreparedGroup) -> GroupOutcome | None:
@@ -353,6 +377,10 @@ def _require_accepted(outcome: GroupOutcome) -> None:
         raise Refused(ProblemType.QUOTA, f"There is no room: {outcome.detail}.")
     if outcome.result != "ok":
         raise Refused(ProblemType.INVALID, f"That cannot be done: {outcome.detail or outcome.conflict}.")
+
+
+def _types(names: Set[Key], claimed: str | None = None) -> set[str]:
+    return filelimits.types_of((name for _, name in names), claimed)
 
 
 def _refused(why: str) -> GroupOutcome:

@@ -30,6 +30,7 @@ _STATUS = {
     ProblemType.BEHIND: (409, "The service is behind its devices"),
     ProblemType.RESET: (410, "The cursor is too old"),
     ProblemType.TOO_LARGE: (413, "Too large"),
+    ProblemType.CONTENT_TYPE: (415, "Not a type of content that is taken"),
     ProblemType.QUOTA: (507, "The quota is used up"),
     ProblemType.RATE_LIMITED: (429, "Too many requests"),
     ProblemType.UNAVAILABLE: (503, "Not available at the moment"),

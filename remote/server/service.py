@@ -37,6 +37,7 @@ from remote.server.ratelimit import RateLimiter
 from remote.server.recovery import Recovery
 from remote.server.streams import Streams
 from remote.server.threads import Repeating, Runner, Threads
+from remote.server.tiers import Tiers
 from remote.server.tokens import AccessTokens
 from remote.server.uploads import Uploads
 from remote.server.wake import Wake
@@ -63,6 +64,7 @@ class Service:
     personal_tokens: PersonalTokens
     outbox: Outbox
     devices: Devices
+    tiers: Tiers
     namespace: Namespace
     files: Files
     file_uploads: FileUploads
@@ -168,8 +170,8 @@ def open_service(
     crash_point("service.start.opened")
     passwords = Passwords(config.password_memory_kib)
     mailer = None if config.smtp is None else Mailer(config.smtp)
-    uploads = Uploads(database, store, config.link_seconds, clock, random)
-    namespace = Namespace(database, uploads, clock)
+    uploads = Uploads(database, store, config.tier, config.link_seconds, clock, random)
+    namespace = Namespace(database, uploads, config.tier, clock)
     return Service(
         config=config,
         folder=folder,
@@ -181,6 +183,7 @@ def open_service(
         personal_tokens=PersonalTokens(database, clock, random),
         outbox=Outbox(),
         devices=Devices(config, database, tokens, clock, random),
+        tiers=Tiers(config, database, clock),
         namespace=namespace,
         files=Files(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),

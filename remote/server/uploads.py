@@ -14,8 +14,10 @@ from sqlalchemy import Connection
 
 from remote.crashpoints import crash_point
 from remote.manifest import OBJECT_STORED_MAX
-from remote.protocol import Link, ObjectToUpload, ProblemType, UploadPlan
+from remote.protocol import FileToUpload, Link, ObjectToUpload, ProblemType, UploadPlan
+from remote.server import filelimits
 from remote.server.access import member_of
+from remote.server.config import TierConfig
 from remote.server.database import contents as content_rows
 from remote.server.database import uploads as rows
 from remote.server.database.engine import Database
@@ -23,7 +25,7 @@ from remote.server.database.uploads import Upload, UploadState
 from remote.server.devices import Caller
 from remote.server.objects.store import ObjectStore, Stored, StoreUnavailable, object_key
 from remote.server.problems import Refused
-from remote.server.quota import SESSION_NS, load_budget
+from remote.server.quota import SESSION_NS, TierOf, load_budget
 
 STORE_RETRY_SECONDS = 10
 
@@ -33,19 +35,23 @@ class Uploads:
         self,
         database: Database,
         store: ObjectStore,
+        tier_of: TierOf,
         link_seconds: int,
         clock: Callable[[], int],
         random: Callable[[int], bytes],
     ) -> None:
         self._database = database
         self._store = store
+        self._tier_of = tier_of
         self.link_seconds = link_seconds
         """How long a link is good."""
         self._clock = clock
         self._random = random
 
-    def plan(self, caller: Caller, space: bytes, wanted: Sequence[ObjectToUpload], base: str) -> UploadPlan:
-        """Reserve room for what is missing, and a link for each; `Refused` (quota) before any byte is sent."""
+    def plan(
+        self, caller: Caller, space: bytes, wanted: Sequence[ObjectToUpload], base: str, file: FileToUpload | None = None
+    ) -> UploadPlan:
+        """Reserve room for what is missing, and a link for each; `Refused` (as of `reserve`) before any byte is sent."""
         lengths = _lengths(wanted)
         with self._database.read() as connection:
             owner = member_of(connection, caller, space).owner
@@ -53,7 +59,7 @@ class Uploads:
         proven = self.ask_store(owner, _flat(uploads))
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
-            missing = self.reserve(connection, caller, space, owner, lengths, proven)
+            missing = self.reserve(connection, caller, space, owner, lengths, proven, file)
             crash_point("service.plan.reserving")
         crash_point("service.plan.reserved")
         sums = {each.id: each.md5 for each in wanted}
@@ -100,10 +106,16 @@ class Uploads:
         owner: bytes,
         lengths: Mapping[bytes, int],
         proven: Collection[tuple[bytes, int]],
+        file: FileToUpload | None,
     ) -> list[Upload]:
-        """The uploads that have to be sent, written down and reserved; `Refused` (quota). Locks the owner's account."""
+        """The uploads that have to be sent, written down and reserved. Locks the owner's account.
+
+        `Refused`: quota; too large and content type if they are for a file that the owner's tier does not take.
+        """
         now = self._clock()
-        budget = load_budget(connection, owner, now)
+        budget = load_budget(connection, self._tier_of, owner, now)
+        if file is not None:
+            _require_taken(file, budget.tier)
         readable = content_rows.readable_objects(connection, caller.account, owner, lengths)
         known = rows.find_uploads(connection, caller.account, owner, lengths, self._since())
         arrived = [u for u in _flat(known) if u.state is UploadState.PLANNED and (u.object_id, u.generation) in proven]
@@ -150,6 +162,15 @@ def _lengths(wanted: Sequence[ObjectToUpload]) -> dict[bytes, int]:
         if lengths.setdefault(each.id, each.length) != each.length:
             raise Refused(ProblemType.INVALID, "One object cannot have two lengths.", field=f"objects.{index}.length")
     return lengths
+
+
+def _require_taken(file: FileToUpload, tier: TierConfig) -> None:
+    large = filelimits.too_large(tier, file.size)
+    if large is not None:
+        raise Refused(ProblemType.TOO_LARGE, f"{large}.", field="file.size")
+    wrong = filelimits.wrong_type(tier, filelimits.types_of([file.name], file.content_type))
+    if wrong is not None:
+        raise Refused(ProblemType.CONTENT_TYPE, f"{wrong}.", field="file.name")
 
 
 def _flat(uploads: Mapping[bytes, list[Upload]]) -> list[Upload]:

@@ -246,7 +246,7 @@ async def test_a_connection_that_breaks_in_several_places_is_one_failure(
         assert draft is not None
         monkeypatch.setattr(uploading._Upload, "run", fails)
         with pytest.raises(Unreachable):
-            await device.uploader.upload(uploading.Job(file, draft, None, frozenset(), False, 1))
+            await device.uploader.upload(uploading.Job(file, draft, "file", None, frozenset(), False, 1))
         file.release()
 
 

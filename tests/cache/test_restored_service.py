@@ -101,9 +101,9 @@ async def test_what_only_a_cache_holds_stays_there_until_it_was_sent_again(tmp_p
             await until(lambda: device.drive.status().cache.pinned < len(lost))
 
 
-def set_quota(data: Path, quota: int) -> int:
-    """Bytes; what it was before."""
+def set_quota(data: Path, quota: int | None) -> int | None:
+    """Bytes, or None: the tier's; what it was before."""
     with closing(sqlite3.connect(data / "aloft.db", timeout=60)) as sql, sql:
-        (before,) = sql.execute("SELECT quota_bytes FROM accounts").fetchone()
-        sql.execute("UPDATE accounts SET quota_bytes = ?", (quota,))
-    return int(before)
+        (before,) = sql.execute("SELECT own_quota_bytes FROM accounts").fetchone()
+        sql.execute("UPDATE accounts SET own_quota_bytes = ?", (quota,))
+    return before

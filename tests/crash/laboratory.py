@@ -208,7 +208,7 @@ class Laboratory:
     def set_room(self, quota: int) -> None:
         """What the account may store, in bytes; as an operator would."""
         with closing(sqlite3.connect(self.folder / "service" / "aloft.db", timeout=PATIENCE)) as sql, sql:
-            sql.execute("UPDATE accounts SET quota_bytes = ? WHERE email = ?", (quota, self.email))
+            sql.execute("UPDATE accounts SET own_quota_bytes = ? WHERE email = ?", (quota, self.email))
 
     def end_uploads(self) -> None:
         """As if a day had passed since the last upload."""

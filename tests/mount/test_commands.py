@@ -37,6 +37,12 @@ def test_without_a_mount_a_command_says_what_to_do(device: Any, command: list[st
     assert "aloft mount" in done.stderr
 
 
+def test_another_tier_is_seen_in_the_folder_at_once(mount: Path, device: Any) -> None:
+    wait_until(lambda: device.json("status")["drive"]["quota"] == 100 * 2**30)
+    assert device.json("tier", "plus")["quota_bytes"] == 2**40
+    wait_until(lambda: os.statvfs(mount).f_blocks * os.statvfs(mount).f_frsize == 2**40)
+
+
 def test_states_of_files(devices: Any) -> None:
     one, two = devices.add(), devices.add()
     a, b = one.mount(), two.mount()

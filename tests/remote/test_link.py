@@ -167,6 +167,18 @@ def test_a_changed_rate_reaches_those_that_wait():
     assert limit.delay(limit.reserve(100)) == pytest.approx(0.1)
 
 
+def test_the_lower_of_what_the_person_and_the_service_want_holds():
+    limit = RateLimit(1000.0, Clock())
+    for ceiling, rate in ((400.0, 400.0), (4000.0, 1000.0), (None, 1000.0)):
+        limit.set_ceiling(ceiling)
+        assert limit.rate == rate
+    limit.set_ceiling(400.0)
+    limit.set_rate(None)
+    assert limit.rate == 400.0
+    limit.set_ceiling(None)
+    assert limit.rate is None
+
+
 @pytest.mark.parametrize(("rate", "piece"), [(100.0, 4096), (400_000.0, 100_000), (1e9, 262_144)])
 def test_pieces_are_a_quarter_of_a_second(rate, piece):
     assert RateLimit(rate).piece(262_144) == piece

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.server.config import ServerConfig
+from remote.server.config import PlusTier, ServerConfig, TierConfig
 from remote.server.settings import BadSettings, config_keys, load_config, variable_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,11 +40,26 @@ def test_a_data_folder_where_nobody_names_one(tmp_path: Path) -> None:
         ('database = "mysql://x/y"', "database"),
         ('database = "postgresql://x:port/y"', "database"),
         ("port = ", "aloft.toml: "),
+        ("[tiers.gold]\nquota_bytes = 1", r"no key tiers\.gold"),
+        ("[tiers.free]\nquota = 1", r"no key tiers\.free\.quota"),
+        ('[tiers.plus]\nquota_bytes = "much"', r"tiers\.plus\.quota_bytes: .* integer"),
+        ("[tiers.plus]\nkept_days = -1", r"tiers\.plus: kept_days must not be negative"),
+        ("[tiers.pro]\nupload_bytes_per_second = 0", r"tiers\.pro: .*at least 1"),
+        ('[tiers.pro]\ncontent_types = ["image/*", "*/png"]', r"tiers\.pro: the content type '\*/png'"),
+        ("[tiers.pro]\ncontent_types = []", r"tiers\.pro: content_types must name a type"),
     ],
 )
 def test_what_cannot_be_is_said_with_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadSettings, match=message):
         load_config(write(tmp_path, text), {}, {}, default_data=tmp_path)
+
+
+def test_tiers_are_what_the_file_says_of_them_and_else_as_ever(tmp_path: Path) -> None:
+    file = write(tmp_path, "[tiers.plus]\nlargest_file_bytes = 5\n[tiers.free]\nkept_days = 1")
+    config = load_config(file, {"ALOFT_TIERS_PLUS_CONTENT_TYPES": "image/*, text/plain"}, {}, default_data=tmp_path)
+    assert config.tiers.free == TierConfig(kept_days=1)
+    assert config.tiers.plus == PlusTier(largest_file_bytes=5, content_types=("image/*", "text/plain"))
+    assert config.tiers.pro.quota_bytes > config.tiers.plus.quota_bytes > config.tiers.free.quota_bytes
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from remote.protocol import (
     DeviceList,
     DownloadPlan,
     DownloadRequest,
+    FileToUpload,
     FolderPage,
     Link,
     ManifestsAnswer,
@@ -234,11 +235,11 @@ class Wire:
 
         return await self._call(ManifestsAnswer, Class.OTHER, serve)
 
-    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
-        body = UploadRequest(objects=list(objects)).model_dump_json()
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload], file: FileToUpload | None = None) -> UploadPlan:
+        body = UploadRequest(objects=list(objects), file=file).model_dump_json()
 
         async def serve(service: Service) -> bytes:
-            asked = UploadRequest.model_validate_json(body).objects
+            asked = UploadRequest.model_validate_json(body)
             return service.uploads.plan(self._caller, space, asked, BASE).model_dump_json().encode()
 
         return await self._call(UploadPlan, Class.PLAN, serve)

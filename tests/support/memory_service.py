@@ -18,6 +18,7 @@ from remote.protocol import (
     CommitAnswer,
     DeviceList,
     DownloadPlan,
+    FileToUpload,
     FolderPage,
     Link,
     ManifestsAnswer,
@@ -55,7 +56,7 @@ class MemoryService:
         if self.before is not None:
             await self.before(name)
 
-    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload], file: FileToUpload | None = None) -> UploadPlan:
         await self._begin("plan_uploads")
         assert 1 <= len(objects) <= MAX_OBJECTS_PER_PLAN
         assert len({one.id for one in objects}) == len(objects)

@@ -22,6 +22,7 @@ from remote.protocol import (
     DownloadPlan,
     EntryState,
     EpochStart,
+    FileToUpload,
     FolderPage,
     Group,
     GroupOutcome,
@@ -281,7 +282,7 @@ class DeviceLink:
         await self._begin()
         return ManifestsAnswer(manifests=[self.service.manifests.get(one.manifest_id) for one in wanted])
 
-    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload]) -> UploadPlan:
+    async def plan_uploads(self, space: bytes, objects: Sequence[ObjectToUpload], file: FileToUpload | None = None) -> UploadPlan:
         raise NotImplementedError
 
     async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan:

@@ -20,7 +20,7 @@ class NewAccount:
     name: str
     password_hash: str
     space: bytes
-    quota_bytes: int
+    tier: str
     created_ns: int
 
 
@@ -63,7 +63,7 @@ def add(connection: Connection, account: NewAccount) -> None:
             name=account.name,
             password_hash=account.password_hash,
             personal_space=account.space,
-            quota_bytes=account.quota_bytes,
+            tier=account.tier,
             used_bytes=0,
             created_ns=account.created_ns,
         )
@@ -127,6 +127,11 @@ def remove_password_codes(connection: Connection, account: bytes) -> None:
 
 def add_used(connection: Connection, account: bytes, used: int) -> None:
     connection.execute(update(accounts).where(accounts.c.id == account).values(used_bytes=accounts.c.used_bytes + used))
+
+
+def set_tier(connection: Connection, account: bytes, tier: str) -> None:
+    """From now on the quota is the tier's, too."""
+    connection.execute(update(accounts).where(accounts.c.id == account).values(tier=tier, own_quota_bytes=None))
 
 
 def add_invitation(connection: Connection, code_hash: bytes, created_ns: int) -> None:

@@ -82,7 +82,8 @@ accounts = Table(
     Column("name", Text, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("personal_space", ID, nullable=False),
-    Column("quota_bytes", BigInteger, nullable=False),
+    Column("tier", Text, nullable=False, server_default="free"),  # 'free', 'plus', 'pro'
+    Column("own_quota_bytes", BigInteger),  # kept from before the account chose a tier; null: the tier's
     Column("used_bytes", BigInteger, nullable=False),  # stored objects and manifests of the spaces that it owns
     Column("created_ns", BigInteger, nullable=False),
     Column("last_login_ns", BigInteger),  # null: never

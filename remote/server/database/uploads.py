@@ -132,11 +132,20 @@ def forget_uploads(connection: Connection, gone: Sequence[Upload]) -> None:
         connection.execute(delete(upload_objects).where(here), keys)
 
 
-def usage(connection: Connection, owner: bytes, since_ns: int, *, lock: bool = False) -> tuple[int, int, int]:
-    """Quota, used and reserved bytes of an account. Reserved: what open sessions announced and nothing names yet."""
-    quota, used = connection.execute(_ACCOUNT_LOCKED if lock else _ACCOUNT, {"owner": owner}).one()
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account may use, and uses, in bytes. `reserved`: what open sessions announced and nothing names yet."""
+
+    tier: str
+    own_quota: int | None
+    used: int
+    reserved: int
+
+
+def usage(connection: Connection, owner: bytes, since_ns: int, *, lock: bool) -> Usage:
+    tier, own_quota, used = connection.execute(_ACCOUNT_LOCKED if lock else _ACCOUNT, {"owner": owner}).one()
     reserved = connection.execute(_RESERVED, {"owner": owner, "since": since_ns}).scalar_one()
-    return quota, used, int(reserved)
+    return Usage(tier, own_quota, used, int(reserved))
 
 
 # Built once: every commit asks, and building a statement takes longer than running it.
@@ -151,7 +160,7 @@ _OPEN_UPLOADS = (
         upload_objects.c.object_id.in_(bindparam("ids", expanding=True)),
     )
 )
-_ACCOUNT = select(accounts.c.quota_bytes, accounts.c.used_bytes).where(accounts.c.id == bindparam("owner"))
+_ACCOUNT = select(accounts.c.tier, accounts.c.own_quota_bytes, accounts.c.used_bytes).where(accounts.c.id == bindparam("owner"))
 _ACCOUNT_LOCKED = _ACCOUNT.with_for_update(key_share=True)
 _RESERVED = (
     select(func.coalesce(func.sum(upload_objects.c.length), 0))

@@ -28,7 +28,6 @@ from remote.protocol import (
 from remote.server.accounts import Known, login_limits
 from remote.server.audit import Action
 from remote.server.devices import Caller, TokenReused
-from remote.server.quota import quota_and_used
 from remote.server.ratelimit import Limit
 from remote.server.routes.requests import (
     AccountReader,
@@ -158,8 +157,7 @@ async def close_account(request: Request, caller: AccountWriter) -> Response:
 
 
 def _account_info(service: Service, caller: Caller) -> AccountInfo:
-    with service.database.read() as connection:
-        quota, used = quota_and_used(connection, caller.account)
+    usage = service.tiers.of(caller)
     profile = service.accounts.profile(caller)
     return AccountInfo(
         account=profile.account,
@@ -167,8 +165,9 @@ def _account_info(service: Service, caller: Caller) -> AccountInfo:
         created_ns=profile.created_ns,
         last_login_ns=profile.last_login_ns,
         settings=profile.settings,
-        quota_bytes=quota,
-        used_bytes=used,
+        quota_bytes=usage.quota_bytes,
+        used_bytes=usage.used_bytes,
+        tier=next(tier for tier in usage.tiers if tier.name == usage.tier),
         traffic=service.objects.traffic(caller.account) if service.objects is not None else None,
     )
 

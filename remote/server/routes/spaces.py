@@ -76,7 +76,7 @@ async def uploads(request: Request, caller: FilesWriter, space: str) -> Response
     service = service_of(request)
     id_ = parse_id(space)
     body = await read_model(request, UploadRequest, PLAN_MAX)
-    return answer(await service.in_store_thread(service.uploads.plan, caller, id_, body.objects, base_url(request)))
+    return answer(await service.in_store_thread(service.uploads.plan, caller, id_, body.objects, base_url(request), body.file))
 
 
 @router.post("/v1/spaces/{space}/downloads", **describe(DownloadPlan, DownloadRequest))
