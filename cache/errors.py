@@ -13,6 +13,7 @@ CacheError
 │   ├── DiskFull
 │   └── DiskFailed        it gives or takes no bytes, or has become read-only
 ├── FileTooLarge
+├── NotTransferred        a file that was to be put or got without a mount
 └── Unavailable           bytes that are not here cannot be had now
     ├── Offline           known at once: no connection
     ├── TimedOut          the I/O budget is spent
@@ -24,6 +25,10 @@ from __future__ import annotations
 
 class CacheError(Exception):
     pass
+
+
+class NotTransferred(CacheError):
+    """The text is for a person, and says what to do."""
 
 
 class NoEntry(CacheError):

@@ -7,7 +7,7 @@ service and nowhere else: objects travel through a transport of their own, which
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
@@ -278,11 +278,19 @@ class HttpService:
 
     # -------------------------------------------------------------------------------------------------------------- calls
 
-    async def call(self, answer: type[A], method: str, path: str, body: Request | bytes | None = None) -> A:
+    async def call(
+        self,
+        answer: type[A],
+        method: str,
+        path: str,
+        body: Request | bytes | None = None,
+        *,
+        params: Mapping[str, str | int] | None = None,
+    ) -> A:
         """The answer to any request, as this device."""
 
         async def ask(token: str) -> A:
-            return await self._api.call(answer, method, path, body=body, token=token)
+            return await self._api.call(answer, method, path, body=body, params=params, token=token)
 
         return await self._authenticated(ask)
 

@@ -27,6 +27,21 @@ class TokenSource(Protocol):
         """Another access token, as the service no longer accepts `rejected`. `NotAuthenticated` if there is none."""
 
 
+class FixedToken:
+    """A personal access token that somebody made for this program."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def current(self) -> str:
+        return self._token
+
+    async def after_rejection(self, rejected: str) -> str:
+        raise NotAuthenticated(
+            "the service does not take this token: make another one (aloft token create), or use a device (aloft login)"
+        )
+
+
 class StoredTokens:
     """The tokens of a home's credentials. `refresh` asks the service; `clock` is Unix time in seconds."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fs.cli.login import find_endpoint
 from fs.cli.output import ExitCode, fail
 from fs.cli.wording import counted
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from fs.control import Json
     from fs.home import Home
     from remote.http import HttpService
+
+TOKEN_VARIABLE = "ALOFT_TOKEN"
+SERVER_VARIABLE = "ALOFT_SERVER"
 
 
 def ask(home: Home, command: str, arguments: Json | None = None, *, on_progress: Callable[[Json], None] | None = None) -> Json:
@@ -44,6 +49,23 @@ def logged_in_service() -> HttpService:
     from remote.http import open_service
 
     return open_service(CredentialStore(open_home().credentials))
+
+
+def files_service() -> HttpService:
+    """The service for what works without a mount: as this home's device, or by the token in $ALOFT_TOKEN; to be closed."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    if not token:
+        return logged_in_service()
+    from fs.home import open_home
+    from fs.session import Session
+    from remote.http import HttpService
+    from remote.tokens import FixedToken
+
+    server = os.environ.get(SERVER_VARIABLE) or None
+    last = Session(open_home()).last()
+    if server is None and last is None:
+        fail(f"set ${SERVER_VARIABLE} to the address of the service", ExitCode.USAGE)
+    return HttpService(find_endpoint(server, None, False, last), FixedToken(token))
 
 
 def ask_with_progress(home: Home, command: str, arguments: Json, *, json: bool) -> Json:

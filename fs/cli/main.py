@@ -12,10 +12,40 @@ from collections.abc import Sequence
 
 import typer
 
-from fs.cli import accounts, admin, files, mount, passwords, profile, reconnect, serve, status, tier, tokens, version
+from fs.cli import (
+    accounts,
+    admin,
+    files,
+    mount,
+    passwords,
+    profile,
+    reconnect,
+    remotefiles,
+    serve,
+    status,
+    tier,
+    tokens,
+    transfers,
+    version,
+)
 from fs.cli.output import EXIT_CODES, ExitCode, note, print_json, report
 
-COMMAND_MODULES = (accounts, profile, passwords, tokens, tier, mount, status, files, reconnect, serve, admin, version)
+COMMAND_MODULES = (
+    accounts,
+    profile,
+    passwords,
+    tokens,
+    tier,
+    mount,
+    status,
+    files,
+    reconnect,
+    transfers,
+    remotefiles,
+    serve,
+    admin,
+    version,
+)
 """In the order in which `aloft --help` shows them."""
 
 _HELP = """A cloud drive that is a folder.

@@ -126,12 +126,13 @@ def describe(error: Exception) -> Reported:
     remote = _describe_remote(error)
     if remote is not None:
         return remote
+    from cache.errors import NotTransferred
     from fs.home import HomeError
     from fs.session import SessionRefused, UnpushedChanges
 
     if isinstance(error, UnpushedChanges):
         return Reported(str(error), ExitCode.NOT_SAFE, {"unpushed_changes": error.count})
-    if isinstance(error, HomeError | SessionRefused):
+    if isinstance(error, HomeError | SessionRefused | NotTransferred):
         return Reported(str(error), ExitCode.FAILED)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -212,7 +212,7 @@ def delete(
             break
         found.append(each)
     if not recursive and len(found) > 1:
-        raise Refused(ProblemType.NOT_EMPTY, f"{place.path} is not empty: delete it with recursive=true.")
+        raise Refused(ProblemType.NOT_EMPTY, f"{place.path} is not empty: delete it recursively (recursive=true).")
     if not complete and not partial:
         raise Refused(
             ProblemType.TOO_LARGE,

@@ -1,0 +1,97 @@
+"""Calls about files by path, for what works without a replica: the other side of `remote.fileapi`."""
+
+from __future__ import annotations
+
+from remote.fileapi import (
+    BeginUpload,
+    ChunkLink,
+    CompleteUpload,
+    CopyRequest,
+    CreateFolder,
+    Deleted,
+    FileDownload,
+    FileInfo,
+    FileList,
+    FileUpload,
+    MoveRequest,
+    Order,
+    Sort,
+    UploadedChunk,
+)
+from remote.http import HttpService
+from remote.protocol import Link
+
+_PAGE = 1000
+
+
+class Files:
+    """May raise any `RemoteError`. Chunks are sent and fetched by `service.put_object` and `get_object`."""
+
+    def __init__(self, service: HttpService) -> None:
+        self.service = service
+
+    async def metadata(self, path: str) -> FileInfo:
+        """`NotThere` if nothing is."""
+        return await self.service.call(FileInfo, "GET", "/v1/files/metadata", params={"path": path})
+
+    async def listing(self, path: str, sort: Sort = Sort.NAME, order: Order = Order.ASC) -> list[FileInfo]:
+        """All that is in a folder."""
+        params: dict[str, str | int] = {"path": path, "sort": sort, "order": order, "limit": _PAGE}
+        found: list[FileInfo] = []
+        while True:
+            page = await self.service.call(FileList, "GET", "/v1/files", params=params)
+            found += page.entries
+            if page.next is None:
+                return found
+            params["after"] = page.next
+
+    async def make_folder(self, path: str, *, parents: bool = False) -> FileInfo:
+        return await self.service.call(FileInfo, "POST", "/v1/files/folder", CreateFolder(path=path, parents=parents))
+
+    async def move(self, request: MoveRequest) -> FileInfo:
+        return await self.service.call(FileInfo, "POST", "/v1/files/move", request)
+
+    async def copy(self, request: CopyRequest) -> FileInfo:
+        return await self.service.call(FileInfo, "POST", "/v1/files/copy", request)
+
+    async def delete(self, path: str, *, recursive: bool) -> int:
+        """How many entries are gone. A folder that holds too much for one request goes in several."""
+        params: dict[str, str | int] = {"path": path}
+        if recursive:
+            params |= {"recursive": "true", "partial": "true"}
+        removed = 0
+        while True:
+            done = await self.service.call(Deleted, "DELETE", "/v1/files", params=params)
+            removed += done.removed
+            if done.complete:
+                return removed
+
+    # ------------------------------------------------------------------------------------------------------- uploads
+
+    async def begin_upload(self, request: BeginUpload) -> FileUpload:
+        return await self.service.call(FileUpload, "POST", "/v1/files/upload", request)
+
+    async def upload(self, id_: bytes) -> FileUpload:
+        return await self.service.call(FileUpload, "GET", f"/v1/files/upload/{id_.hex()}")
+
+    async def upload_link(self, id_: bytes, chunk: bytes, md5: bytes | None = None) -> UploadedChunk:
+        path = f"/v1/files/upload/{id_.hex()}/chunks/{chunk.hex()}"
+        return await self.service.call(UploadedChunk, "POST", path, ChunkLink(md5=md5))
+
+    async def complete_upload(self, id_: bytes) -> FileUpload:
+        return await self.service.call(FileUpload, "POST", f"/v1/files/upload/{id_.hex()}/complete", CompleteUpload())
+
+    # ----------------------------------------------------------------------------------------------------- downloads
+
+    async def download(self, path: str) -> FileDownload:
+        """The first page of the newest version."""
+        return await self.service.call(FileDownload, "GET", "/v1/files/download", params={"path": path})
+
+    async def download_on(self, id_: bytes, version: bytes, start: int) -> FileDownload:
+        """A later page of the version."""
+        params: dict[str, str | int] = {"id": id_.hex(), "version": version.hex(), "start": start}
+        return await self.service.call(FileDownload, "GET", "/v1/files/download", params=params)
+
+    async def download_link(self, id_: bytes, version: bytes, chunk: bytes) -> Link:
+        params = {"id": id_.hex(), "version": version.hex()}
+        return await self.service.call(Link, "GET", f"/v1/files/download/chunks/{chunk.hex()}", params=params)
