@@ -13,11 +13,12 @@ CacheError
 │   ├── DiskFull
 │   └── DiskFailed        it gives or takes no bytes, or has become read-only
 ├── FileTooLarge
-├── NotTransferred        a file that was to be put or got without a mount
 └── Unavailable           bytes that are not here cannot be had now
     ├── Offline           known at once: no connection
     ├── TimedOut          the I/O budget is spent
     └── CorruptData       fetched twice, wrong twice; or a draft that is damaged
+
+Beside them, because no application of a mount can meet it: `NotTransferred`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class CacheError(Exception):
     pass
 
 
-class NotTransferred(CacheError):
-    """The text is for a person, and says what to do."""
+class NotTransferred(Exception):
+    """A file was not put or got without a mount. The text is for a person, and says what to do."""
 
 
 class NoEntry(CacheError):

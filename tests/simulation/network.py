@@ -240,7 +240,7 @@ class Wire:
 
         async def serve(service: Service) -> bytes:
             asked = UploadRequest.model_validate_json(body)
-            return service.uploads.plan(self._caller, space, asked, BASE).model_dump_json().encode()
+            return service.uploads.plan(self._caller, space, asked.objects, BASE, asked.file).model_dump_json().encode()
 
         return await self._call(UploadPlan, Class.PLAN, serve)
 
