@@ -262,8 +262,9 @@ class _Merge:
         return names
 
     def moves_to_undo(self, base: Names, service: Names, local: Names) -> set[Key]:
-        """Where both sides moved the same name away, the service's move stays and the local one is undone."""
-        both_removed = len((base - local) & (base - service)) or (0 if base else 1)
+        """Where both sides moved the same name away, the service's move stays and the local one is undone. So it is with each
+        name that both gave to what had none."""
+        both_removed = len((base - local) & (base - service)) if base else len(service)
         count = min(both_removed, len(service - base))
         undone = set(sorted(local - base - service)[:count])
         self.rules["move undone"] += len(undone)

@@ -182,6 +182,8 @@ def named(*names: str, state: State | None = None) -> Tree:
         pytest.param("a", "b", "cd", "bd", id="both moved it, and we linked it: one addition is undone"),
         pytest.param("a", "b", "b", "b", id="both moved it to the same place"),
         pytest.param("", "b", "c", "b", id="both revived it: one name"),
+        pytest.param("", "bc", "de", "bc", id="both revived it with its links: the service's names"),
+        pytest.param("", "b", "cd", "bd", id="both revived it, and we linked it: one addition is undone"),
         pytest.param("a", "", "b", "b", id="moved here, removed there"),
         pytest.param("a", "b", "", "b", id="moved there, removed here"),
     ],

@@ -280,3 +280,35 @@ def test_an_old_content_that_comes_back_with_a_name_is_another_one_to_who_edited
         assert len(names(world.devices[2])) == 2
 
     stage(play, devices=3)
+
+
+def test_a_file_with_two_names_that_two_devices_bring_back_has_two_names_then() -> None:
+    """The merge undid one of the names that this device gave to what had none, and let the other stand beside the service's
+    two (seed 30819)."""
+
+    async def play(world: World) -> None:
+        ada, bob, cyd = world.people
+        await do(ada, "create", b=A)
+        await do(ada, "link", c=B)
+        await world.settle()
+        for place, person in ((1, bob), (2, cyd)):
+            world.devices[place].set_cable(False)
+            await do(person, "overwrite")
+        await do(ada, "unlink")
+        await do(ada, "unlink")
+        await do(ada, "create", b=A)
+        await do(ada, "create", b=B)
+        await world.settle_for(5.0)
+        for device in world.devices[1:]:
+            device.wire.set_gates(push=False, pull=True)
+            device.set_cable(True)  # an edit beats a deletion: the file is brought back, beside ada's, on both
+        await world.settle_for(5.0)
+        for device in world.devices[1:]:
+            device.wire.set_gates(push=True, pull=True)
+            await world.settle_for(5.0)
+        await world.settle()
+        found = names(world.devices[0])
+        assert sum("bob" in name for name in found) == 2
+        assert sum("cyd" in name for name in found) == 1
+
+    stage(play, devices=3)
