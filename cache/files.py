@@ -200,7 +200,7 @@ class Files:
             for draft in gone:
                 draft.close()
         held = {draft.id for detached in self._detached for draft in detached.layers}
-        self._unlink_ids([draft for draft in draft_ids if draft not in held])
+        self._unlink_ids([draft for draft in draft_ids if draft not in held and self.store.draft(draft) is None])
         if self.store.has_drafts(ino):
             self.queue.due(ino)
 

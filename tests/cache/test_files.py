@@ -340,6 +340,26 @@ async def test_what_was_written_and_not_flushed_is_not_lost_to_the_services_cont
         assert row.size == 12
 
 
+async def test_a_draft_that_a_file_of_its_own_took_over_keeps_its_bytes(device: Contents) -> None:
+    """The merge dropped the draft's row; the handle, which had unsaved bytes, made another of it (seed 50318)."""
+    async with device.running(uploads=False):
+        ino = device.create("file")
+        await device.write(ino, b"x" * 100_000)
+        file = device.files.open(ino, writable=True)
+        await file.write(100_000, b"y")
+        with device.database.transaction():
+            gone = device.store.drop_drafts(ino)
+            device.store.put_manifests([(NEW_ID, NEW)])
+            device.tree.update_inode(ino, manifest_id=NEW_ID, manifest_size=3, size=3)
+        device.files.content_replaced(ino)
+        device.files.acknowledged(ino, gone)
+        for _ in range(50):  # threads unlink
+            await trio.sleep(0.001)
+        assert device.store.draft_ids() == {int(path.name) for path in device.folder.path.iterdir()}
+        file.release()
+        assert (await device.read(device.forks[0]))[99_999:] == b"xy"
+
+
 async def test_a_detached_file_is_readable_though_its_drafts_were_dropped(device: Contents) -> None:
     async with device.running(uploads=False):
         ino = device.create("file")

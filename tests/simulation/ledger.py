@@ -84,6 +84,8 @@ class Ledger:
         self._came_back: set[bytes] = set()
         """Contents that took the place of one that had replaced them, since a device named the file again that had not heard of
         that one: others cannot know that it is an old one."""
+        self._brought_back: dict[bytes, set[bytes]] = {}
+        """Of an inode without a name, the contents that gave it one again, of whose writers none had seen what it held."""
         self._contents: dict[bytes, bytes] = {}
         """Which content each manifest is that the service ever had."""
         self._links: Counter[bytes] = Counter()
@@ -287,13 +289,20 @@ class Ledger:
         if not was_named:
             if content != before and self.history.descends(before, content):
                 self._came_back.add(content)
+            elif not self.history.descends(content, before):
+                self._brought_back.setdefault(id_, set()).add(content)
             return
         known = self._devices[device]
         seen = known.emptied.get(id_, ()) if content == EMPTY else (content,)
-        if not any(self.history.descends(one, before) for one in (*seen, content)):
+        unseen = not any(self.history.descends(one, before) for one in (*seen, content))
+        if unseen and not self._is_brought_back_again(id_, content):
             self.fail(f"{device} overwrote {self.name(before)} with {self.name(content)}, whose writer has not seen it")
         if not tree.is_named(id_) and not any(self.history.descends(one, before) for one in known.views.get(id_, ())):
             self.fail(f"{device} deleted {self.name(before)}, which nobody there has seen")
+
+    def _is_brought_back_again(self, id_: bytes, content: bytes) -> bool:
+        """An edit beat a deletion, which the restored service has forgotten: the device takes it for one of what was deleted."""
+        return self.was_restored and any(self.history.descends(content, one) for one in self._brought_back.get(id_, ()))
 
     def _check_revival(self, device: str, tree: Tree, id_: bytes) -> None:
         if id_ not in self._devices[device].fresh and not self.was_restored:
@@ -385,16 +394,26 @@ class Ledger:
 
     def device_crashed(self, device: str) -> None:
         """Call it before `device_stopped`. Open files hold what was promised last, or anything that was written since."""
-        for handle in self._handles.values():
-            if handle.device == device and len(handle.states) > 1:
-                self._find(handle)
-                self.history.interrupted(device, handle.states)
-                if handle.file.ino is not None:
-                    self._devices[device].local[handle.inode] = frozenset(handle.states)
+        for handle in self._unpromised(device):
+            self._find(handle)
+            self.history.interrupted(device, handle.states)
+            if handle.file.ino is not None:
+                self._devices[device].local[handle.inode] = frozenset(handle.states)
+
+    def _unpromised(self, device: str) -> Iterable[Handle]:
+        """Open files that were written since something was promised."""
+        return [handle for handle in self._handles.values() if handle.device == device and len(handle.states) > 1]
 
     def device_backed_up(self, device: str) -> tuple[Known, frozenset[bytes]]:
-        """What `device_restored` needs when the home is put back to what it is now."""
-        return self._devices[device].copy(), frozenset(self.history.contents)
+        """What `device_restored` needs when the home is put back to what it is now. Of open files, what is in it is as after a
+        crash."""
+        known, contents = self._devices[device].copy(), frozenset(self.history.contents)
+        for handle in self._unpromised(device):
+            self.history.interrupted(device, handle.states)
+            contents -= {*handle.states[1:]}
+            if handle.file.ino is not None:
+                known.local[handle.inode] = frozenset(handle.states)
+        return known, contents
 
     def device_restored(self, device: str, backup: tuple[Known, frozenset[bytes]]) -> None:
         """The home is what it was when `backup` was made. Contents that were written here since, and that the service never

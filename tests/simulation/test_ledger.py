@@ -37,6 +37,25 @@ def test_an_edit_that_did_not_see_another_is_found(world: World) -> None:
     assert 'bob overwrote b"ada\'s"' in world.faults
 
 
+def test_an_edit_that_brought_a_file_back_may_do_so_again_on_a_restored_service(world: World) -> None:
+    here, there, id_ = world.shared("a", b"first")
+    world.bob.write(there, b"bob's")
+    world.ada.write(here, b"ada's")
+    world.ada.send(write(id_, b"ada's", world.rev(id_)))
+    world.ada.unlink("a")
+    for device, edit in ((world.bob, b"bob's"), (world.ada, b"ada's")):
+        world.ada.send(remove(world.ada.root, "a", id_, seen=world.rev(id_)))
+        device.send({"entries": [entry(device.root, "a", None, id_)], "inodes": [file_row(id_, edit)]})
+    world.ledger.wrong.clear()
+    world.ledger.service_restored()
+    world.bob.send(write(id_, b"bob's", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+    world.bob.send(write(id_, b"ada's", world.rev(id_)))
+    world.ledger.was_restored = False
+    world.bob.send(write(id_, b"bob's", world.rev(id_)))
+    assert "bob overwrote" in world.faults
+
+
 def test_an_emptied_file_remembers_what_was_seen_in_it(world: World) -> None:
     _, there, id_ = world.shared("a", b"first")
     world.bob.write(there, b"")
@@ -272,6 +291,20 @@ def test_a_restored_home_loses_only_what_it_wrote_since(world: World) -> None:
     world.bob.create("c", b"bob's")
     world.ledger.device_restored("ada", backup)
     assert world.ledger.history.lost(found(world)) == [id_of(b"before"), id_of(b"bob's")]
+
+
+def test_a_backup_of_a_home_with_an_open_file_holds_what_a_crash_would_leave(world: World) -> None:
+    ino, _, _ = world.shared("a", b"first")
+    world.ada.write(ino, b"second")
+    world.ada.write(ino, b"third", closed=False)
+    backup = world.ledger.device_backed_up("ada")
+    world.ledger.device_crashed("ada")
+    world.ledger.device_restored("ada", backup)
+    world.ledger.device_started("ada", world.ada.path)
+    handle = world.ledger.opened("ada", File(ino))
+    assert handle.uncertain
+    world.ledger.check_read(handle, b"second")
+    world.ledger.raise_if_wrong()
 
 
 def test_a_deletion_that_was_under_way_when_the_home_was_restored_is_right(world: World) -> None:
