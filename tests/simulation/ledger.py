@@ -476,7 +476,7 @@ _CONTENT = (
 """A draft that holds nothing was made by the drive, so that what the service lost is sent again."""
 _IS_HASHED = "SELECT sealed AND sha256 IS NOT NULL FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1"
 """Of what was written last: what was written before it says nothing."""
-_BASE_IS_LOST = "SELECT 1 FROM inode_base WHERE ino = ? AND known = 1 AND manifest_id IS NULL"
+_BASE_IS_LOST = "SELECT 1 FROM inode_base WHERE ino = ? AND manifest_id IS NULL"
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "
     "OR EXISTS (SELECT 1 FROM inode_base b WHERE b.ino = x.ino) OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = x.ino) "
