@@ -257,7 +257,7 @@ async def test_a_new_device_lists_all_that_is_there(homes: tuple[Home, Home]) ->
         folder = laptop.drive.replica.resolve("folder 7").ino
         await laptop.drive.list_first(folder)
         assert len(laptop.drive.replica.list_entries(folder, 0, 100)) == 30
-        await until(lambda: laptop.drive.replica.is_listed(ROOT))
+        await until(lambda: laptop.drive.status().listing.finished)
         assert len(laptop.tree()) == 620
         listing = laptop.drive.status().listing
         assert (listing.entries, listing.total, listing.finished) == (620, 620, True)

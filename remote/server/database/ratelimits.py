@@ -8,6 +8,8 @@ from remote.server.database.schema import rate_limits
 
 EMPTIED_AT_ONCE = 20
 """Rows of buckets that have run empty are removed by who comes along, so many at a time."""
+SEEN_AT_ONCE = 5
+"""Another's row, or what it took out of one, may be seen by the second of two statements only: then both are repeated."""
 
 
 def pour(connection: Connection, key: bytes, amount_ns: int, size_ns: int, now_ns: int) -> int:
@@ -15,13 +17,17 @@ def pour(connection: Connection, key: bytes, amount_ns: int, size_ns: int, now_n
     a nanosecond in each."""
     empty_ns = case((rate_limits.c.empty_ns > now_ns, rate_limits.c.empty_ns), else_=now_ns)
     fits = (rate_limits.c.key == key) & (rate_limits.c.empty_ns + amount_ns <= now_ns + size_ns)
-    if connection.execute(update(rate_limits).where(fits).values(empty_ns=empty_ns + amount_ns)).rowcount:
-        return 0
-    full = connection.execute(select(rate_limits.c.empty_ns).where(rate_limits.c.key == key)).scalar()
-    if full is not None:
-        return max(1, int(full) + amount_ns - now_ns - size_ns)
-    connection.execute(insert(rate_limits).values(key=key, empty_ns=now_ns + amount_ns))
-    return 0
+    for _ in range(SEEN_AT_ONCE):
+        if connection.execute(update(rate_limits).where(fits).values(empty_ns=empty_ns + amount_ns)).rowcount:
+            return 0
+        full = connection.execute(select(rate_limits.c.empty_ns).where(rate_limits.c.key == key)).scalar()
+        if full is None:
+            connection.execute(insert(rate_limits).values(key=key, empty_ns=now_ns + amount_ns))
+            return 0
+        wait_ns = int(full) + amount_ns - now_ns - size_ns
+        if wait_ns > 0:
+            return wait_ns
+    return 1
 
 
 def take_out(connection: Connection, key: bytes, amount_ns: int) -> None:
