@@ -14,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from cache.model import Connection
 from remote import crashpoints
 from tests.simulation import device as devices
 from tests.simulation import runtime
@@ -326,14 +327,17 @@ class World:
         await self._phase(devices, push=False, pull=True)
 
     async def _phase(self, devices: list[Device], *, push: bool, pull: bool) -> None:
-        """Let these devices go on until none has anything to say."""
+        """Let these devices go on until none has anything to say, and none takes the service for unreachable: who could not
+        reach it for long looks once a minute."""
         for device in devices:
             device.wire.set_gates(push=push, pull=pull)
         with trio.move_on_after(PHASE_MAX):
             while True:
                 before = [device.wire.begun for device in devices]
                 await trio.sleep(SILENCE)
-                if before == [device.wire.begun for device in devices] and not any(device.wire.busy for device in devices):
+                silent = before == [device.wire.begun for device in devices] and not any(device.wire.busy for device in devices)
+                waiting = pull and any(device.drive.connection.state is Connection.UNREACHABLE for device in devices)
+                if silent and not waiting:
                     break
         for device in devices:
             device.wire.set_gates(push=False, pull=False)
