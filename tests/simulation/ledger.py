@@ -245,10 +245,12 @@ class Ledger:
             self._handles.pop(id(handle.file), None)
 
     def _find(self, handle: Handle) -> None:
-        """A file may have become another inode's: a conflicted copy. Not if the transaction that makes it so ends here."""
+        """A file may have become another inode's, which was made here: a conflicted copy. Not if the transaction that makes it so
+        ends here."""
         row = self._replicas[handle.device].execute("SELECT id FROM identity WHERE ino = ?", (handle.file.ino,)).fetchone()
-        if row is not None:
+        if row is not None and row[0] != handle.inode:
             handle.inode = row[0]
+            self._devices[handle.device].fresh.add(handle.inode)
 
     def _is_deleted_here(self, handle: Handle, ino: int) -> bool:
         """Whether the file has no name because somebody on this device removed it, so that what is written goes with it."""
