@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fs.cli.audit import Before, Limit, audit_table
-from fs.cli.output import JsonOption, emit, fail, note
+from fs.cli.output import JsonOption, emit, fail, note, printable
 from fs.cli.serve import load_settings
+from fs.cli.wording import counted, human_size, moment
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from remote.server.database.accounts import AccountLine
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings of the service, as for `aloft serve`.")]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The service's data (default: as for `aloft serve`).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")]
 DatabaseUrl = Annotated[str | None, typer.Option("--database", metavar="URL", help="As for `aloft serve`.")]
 
 
@@ -22,6 +31,9 @@ def add_to(app: typer.Typer) -> None:
     admin.command("invite")(invite)
     admin.command("reset-password")(reset_password)
     admin.command("audit")(audit)
+    admin.command("users")(users)
+    admin.command("gc")(gc)
+    admin.command("recount")(recount)
     app.add_typer(admin, name="admin", rich_help_panel="Service")
 
 
@@ -87,3 +99,94 @@ def audit(
     if page is None:
         fail(f"there is no account of {email} in {settings.database_name}")
     emit(page.model_dump(), functools.partial(audit_table, page, of_all=True), json)
+
+
+def users(config: Config = None, data: Data = None, database: DatabaseUrl = None, json: JsonOption = False) -> None:
+    """List the accounts: tier, what they store, devices, last log-in."""
+    from remote.server.folder import DataFolderError
+    from remote.server.service import list_accounts
+
+    settings = load_settings(config, {"data": data, "database": database})
+    try:
+        found = list_accounts(settings)
+    except DataFolderError as error:
+        fail(str(error))
+    emit({"accounts": [asdict(account) for account in found]}, functools.partial(_accounts_table, found), json)
+
+
+def gc(
+    dry_run: DryRun = False,
+    config: Config = None,
+    data: Data = None,
+    database: DatabaseUrl = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove what nothing names any more. The service does it by itself, every six hours; safe while it runs.
+
+    Objects that no version of any file needs are deleted from the store a day after that was found.
+    """
+    from remote.server.folder import DataFolderError
+    from remote.server.objects.store import StoreUnavailable
+    from remote.server.service import collect_garbage
+
+    settings = load_settings(config, {"data": data, "database": database})
+    try:
+        report = collect_garbage(settings, dry_run=dry_run)
+    except DataFolderError as error:
+        fail(str(error))
+    except StoreUnavailable as error:
+        fail(f"the object store cannot be reached: {error}; what was found is written down, so run this again later")
+    would = "would be " if dry_run else ""
+    lines = [
+        f"{counted(report.sessions, 'abandoned upload')} {would}ended",
+        f"{counted(report.manifests, 'manifest')} {would}removed ({human_size(report.manifest_bytes)})",
+        f"{counted(report.dead, 'object')} without a name ({human_size(report.dead_bytes)})",
+    ]
+    if not dry_run:
+        lines.append(f"{counted(report.deleted, 'object')} deleted from the store ({human_size(report.deleted_bytes)})")
+    if report.waiting:
+        lines.append(
+            f"{counted(report.waiting, 'object')} to be deleted when the day is over ({human_size(report.waiting_bytes)})"
+        )
+    emit(asdict(report), "\n".join(lines), json)
+
+
+def recount(
+    dry_run: DryRun = False,
+    config: Config = None,
+    data: Data = None,
+    database: DatabaseUrl = None,
+    json: JsonOption = False,
+) -> None:
+    """Add up what each account stores, and mend what is written down where that differs. Safe while the service runs."""
+    from remote.server.folder import DataFolderError
+    from remote.server.service import recount_usage
+
+    settings = load_settings(config, {"data": data, "database": database})
+    try:
+        wrong = recount_usage(settings, dry_run=dry_run)
+    except DataFolderError as error:
+        fail(str(error))
+    verb = "should be" if dry_run else "is now"
+    lines = [f"{email}: {human_size(one.told)} was written down, {verb} {human_size(one.found)}" for email, one in wrong]
+    found = [{"email": email, "told": one.told, "found": one.found} for email, one in wrong]
+    emit({"wrong": found, "mended": not dry_run}, "\n".join(printable(line) for line in lines) or "all accounts are right", json)
+
+
+def _accounts_table(found: Sequence[AccountLine]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for title in ("e-mail", "name", "tier", "stored", "devices", "created", "last log-in"):
+        table.add_column(title, justify="right" if title in ("stored", "devices") else "left", overflow="fold")
+    for account in found:
+        table.add_row(
+            printable(account.email),
+            printable(account.name),
+            account.tier,
+            human_size(account.used_bytes),
+            str(account.devices),
+            moment(account.created_ns),
+            moment(account.last_login_ns),
+        )
+    return table

@@ -80,7 +80,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        keeping_house = asyncio.create_task(service.housekeeping.run())
         yield
+        service.housekeeping.stop()
+        await keeping_house
         service.close()
 
     app = FastAPI(title="Aloft", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)

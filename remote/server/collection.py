@@ -4,8 +4,7 @@ A tombstone says when only in revisions, so each run notes which revision every 
 enough note covers. How far a space was collected is written with each step, in its transaction: a device whose cursor is older
 is told to list anew (`410 reset`), so a run may stop anywhere.
 
-Inodes without a name stay (versions and the trash hang on them), and so do objects of uploads that were never committed: their
-generation must not be given away again while a link to them, or a late deletion, may be on its way.
+Inodes without a name stay: versions and the trash hang on them. Contents that nothing names any more are `garbage`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,13 @@ STEP = 2000
 """Tombstones that are forgotten in one transaction: others who commit wait no longer than for that."""
 
 
-def collect(database: Database, clock: Callable[[], int], *, keep_ns: int = KEEP_NS) -> int:
-    """Forget the tombstones that are older than `keep_ns`, as far as earlier runs noted; how many they were."""
+def collect(
+    database: Database, clock: Callable[[], int], *, keep_ns: int = KEEP_NS, proceed: Callable[[], None] = lambda: None
+) -> int:
+    """Forget the tombstones that are older than `keep_ns`, as far as earlier runs noted; how many they were.
+
+    `proceed` is called between steps, and may raise to stop.
+    """
     with database.read() as connection:
         spaces = rows.all_spaces(connection)
     count = 0
@@ -33,13 +37,14 @@ def collect(database: Database, clock: Callable[[], int], *, keep_ns: int = KEEP
             horizon = rows.revision_before(connection, space, clock() - keep_ns)
             crash_point("service.collect.noting")
         crash_point("service.collect.noted")
-        count += _forget(database, space, horizon)
+        count += _forget(database, space, horizon, proceed)
     return count
 
 
-def _forget(database: Database, space: bytes, horizon: int) -> int:
+def _forget(database: Database, space: bytes, horizon: int, proceed: Callable[[], None]) -> int:
     count = 0
     while True:
+        proceed()
         with database.read() as connection:
             tombstones = rows.old_tombstones(connection, space, horizon, STEP)
         if tombstones:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from os import urandom
 
@@ -15,6 +15,8 @@ from remote.protocol import AuditPage
 from remote.server.accounts import Accounts
 from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
 from remote.server.config import ServerConfig
+from remote.server.database import accounts as account_rows
+from remote.server.database.accounts import AccountLine
 from remote.server.database.engine import Database, NewerSchema
 from remote.server.database.opening import open_database, open_wake, sqlite_file
 from remote.server.devices import Devices
@@ -24,7 +26,9 @@ from remote.server.feed import Feed
 from remote.server.filedownloads import FileDownloads
 from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
-from remote.server.folder import DataFolder, DataFolderError
+from remote.server.folder import DataFolder, DataFolderError, new_key
+from remote.server.garbage import Garbage, Report, Usage, recount
+from remote.server.housekeeping import Housekeeping, usual_jobs
 from remote.server.keys import service_key
 from remote.server.mail import Mailer, Outbox
 from remote.server.namespace import Namespace
@@ -78,6 +82,7 @@ class Service:
     wake: Wake
     limiter: RateLimiter
     streams: Streams
+    housekeeping: Housekeeping
     in_thread: Runner
     in_store_thread: Runner
     in_reading_thread: Runner
@@ -89,6 +94,7 @@ class Service:
         """Wake who waits, and let go of the data folder. May be repeated."""
         if not self._closed:
             self._closed = True
+            self.housekeeping.stop()
             self.outbox.close()
             self.wake.close()
             self.store.close()
@@ -123,6 +129,27 @@ def audit_page(
         audit = Audit(database, time.time_ns, urandom)
         account = None if email is None else audit.account_of(email)
         return None if email is not None and account is None else audit.page(account, action=action, before=before, limit=limit)
+
+
+def collect_garbage(config: ServerConfig, *, dry_run: bool = False) -> Report:
+    """Remove what nothing names any more from the service of `config`, which may be running. `DataFolderError`,
+    `StoreUnavailable`."""
+    with administered(config) as database, closing(_store_beside(config)) as store:
+        return Garbage(database, store, time.time_ns).collect(dry_run=dry_run)
+
+
+def recount_usage(config: ServerConfig, *, dry_run: bool = False) -> list[tuple[str, Usage]]:
+    """The accounts, by their e-mail, whose usage was not what their rows add up to. `DataFolderError`."""
+    with administered(config) as database:
+        wrong = recount(database, dry_run=dry_run)
+        with database.read() as connection:
+            return [(account_rows.email_of(connection, one.account), one) for one in wrong]
+
+
+def list_accounts(config: ServerConfig) -> list[AccountLine]:
+    """All accounts of the service of `config`, by their e-mail. `DataFolderError`."""
+    with administered(config) as database, database.read() as connection:
+        return account_rows.all_accounts(connection)
 
 
 @contextmanager
@@ -196,6 +223,7 @@ def open_service(
         wake=open_wake(database),
         limiter=RateLimiter(database, clock),
         streams=Streams(),
+        housekeeping=Housekeeping(database, usual_jobs(database, store, clock), clock),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),
@@ -214,6 +242,15 @@ def _open_store(
     from remote.server.objects.s3 import S3Store  # boto3 takes a third of a second, and memory: only where it is needed
 
     return S3Store(config.s3), None
+
+
+def _store_beside(config: ServerConfig) -> ObjectStore:
+    """The objects of a service that may be running: to read and to delete, not to sign."""
+    if config.s3 is None:
+        return LocalStore(config.data / "objects", new_key(urandom), time.time_ns, urandom, clear=False)
+    from remote.server.objects.s3 import S3Store
+
+    return S3Store(config.s3)
 
 
 def _in_words(config: ServerConfig, database: Database, error: SQLAlchemyError) -> Exception:

@@ -107,6 +107,50 @@ class Collecting(Apart):
         return "collected at the next run; a device that was away lists anew, and has the same files"
 
 
+class Sweeping(Apart):
+    """Versions have expired, an account was closed long ago: what nothing names goes, without a grace."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.work.write("kept", 300 * KIB)
+        self.work.write("edited", 300 * KIB)
+        self.work.sync()
+        self.work.replace("edited", 200 * KIB)
+        self.work.sync()
+        Device(self.service, "closed@example.org", self.data.parent, "closed").register()
+        with closing(sqlite3.connect(self.data / "aloft.db", timeout=PATIENCE)) as sql, sql:
+            sql.execute(
+                "DELETE FROM versions WHERE NOT EXISTS (SELECT 1 FROM inodes i JOIN entries e ON e.inode = i.id "
+                "WHERE i.id = versions.inode AND i.content_rev = versions.content_rev)"
+            )
+            sql.execute(
+                "DELETE FROM inodes WHERE id <> space_id AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.inode = inodes.id)"
+            )
+            sql.execute("UPDATE accounts SET closed_ns = 1 WHERE email LIKE 'closed%'")
+
+    def run(self, bomb: Bomb) -> None:
+        self.dies_operating("sweep", bomb)
+
+    def check(self) -> str:
+        self.must_operate("sweep")
+        with closing(sqlite3.connect(self.data / "aloft.db", timeout=PATIENCE)) as sql:
+            left = sql.execute("SELECT (SELECT count(*) FROM dead_objects), (SELECT max(unswept) FROM spaces)").fetchone()
+            known = {row[0].hex() for row in sql.execute("SELECT object_id FROM objects")}
+        if left != (0, 0):
+            raise Broken(f"{left[0]} dead objects are left, and unswept is {left[1]}")
+        stored = {path.name.partition(".")[0] for path in (self.data / "objects").rglob("*.[0-9]*")}
+        if stored != known:
+            raise Broken(f"the store has {sorted(stored - known)} besides, and lacks {sorted(known - stored)}")
+        self.second.mount()
+        self.work.write("since", 200 * KIB)
+        self.work.sync()
+        wanted = look_at(self.first.point / self.case)
+        wait_until(lambda: self.shows(self.second, self.case) == wanted, "the same files on both devices", PATIENCE)
+        self.ledger.check(wanted)
+        self.end()
+        return "removed at the next run; every file is whole on a device that fetches it"
+
+
 class Restored(Apart):
     """The service was put back to a copy, after a device had sent more and removed a file. A person says that it is to go on."""
 

@@ -271,7 +271,9 @@ def check_data(data: Path) -> None:
         damage = sql.execute("PRAGMA integrity_check").fetchone()[0]
         if damage != "ok":
             raise Broken(f"the service's database: {damage}")
-        spaces = [row[0] for row in sql.execute("SELECT id FROM spaces")]
+        spaces = [
+            row[0] for row in sql.execute("SELECT id FROM spaces s WHERE EXISTS (SELECT 1 FROM inodes i WHERE i.space_id = s.id)")
+        ]
     for space in spaces:
         with closing(Served(data, space)) as served:
             problems = [f"{rule}: {case}" for rule, case in served.problems()] + served.tree.faults()

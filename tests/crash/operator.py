@@ -1,10 +1,12 @@
 """What whoever runs a service does beside it, as a process of its own that can die: `python -m tests.crash.operator WHAT DATA`.
 
-`collect`: forget all tombstones. `restore`: begin a new epoch, since the data folder was put back to a copy.
+`collect`: forget all tombstones. `sweep`: remove all garbage at once. `restore`: begin a new epoch, since the data folder was put
+back to a copy.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,9 @@ from pathlib import Path
 from remote.server.collection import collect
 from remote.server.database.engine import SqliteDatabase
 from remote.server.epochs import begin_epoch
+from remote.server.folder import new_key
+from remote.server.garbage import Garbage
+from remote.server.objects.local import LocalStore
 
 
 def main(what: str, data: Path) -> None:
@@ -20,7 +25,11 @@ def main(what: str, data: Path) -> None:
         return
     database = SqliteDatabase(data / "aloft.db")
     try:
-        collect(database, time.time_ns, keep_ns=0)
+        if what == "sweep":
+            store = LocalStore(data / "objects", new_key(os.urandom), time.time_ns, os.urandom, clear=False)
+            Garbage(database, store, time.time_ns, grace_ns=0, abandoned_ns=0, closed_ns=0).collect()
+        else:
+            collect(database, time.time_ns, keep_ns=0)
     finally:
         database.close()
 

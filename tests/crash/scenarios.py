@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remote.crashpoints import CLIENT_POINTS
-from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Reconnecting
+from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Reconnecting, Sweeping
 from tests.crash.command_scenarios import AnotherAccount, LoggingIn, LoggingOut, Refreshing, Registering
 from tests.crash.device_scenarios import Anew, Conflict, Many, Overdue, Reading, Restart, Squashing, Writing
 from tests.crash.scenario import Scenario
@@ -43,6 +43,7 @@ _BY_AREA: dict[str, type[Scenario]] = {
     "service.device": ServingCommands,
     "service.start": Starting,
     "service.collect": Collecting,
+    "service.garbage": Sweeping,
     "service.epoch": BeginningAnEpoch,
 }
 

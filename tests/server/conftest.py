@@ -15,6 +15,8 @@ ALWAYS_ON_BOTH = {
     "test_file_downloads.py",
     "test_file_uploads.py",
     "test_files.py",
+    "test_garbage.py",
+    "test_housekeeping.py",
     "test_collection.py",
     "test_devices.py",
     "test_epochs.py",

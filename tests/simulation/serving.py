@@ -24,10 +24,13 @@ from remote.server.collection import collect
 from remote.server.config import ServerConfig
 from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.epochs import begin_epoch
+from remote.server.garbage import Garbage
 from remote.server.service import Service, open_service
 from tests.simulation import runtime
 
 BASE = "http://service.simulation"
+HASTE_NS = 5 * 10**9
+"""How soon garbage goes, by the world's clock: uploads take as long."""
 DEVICES = ("ada", "bob", "cyd", "dan", "eve")
 _PASSWORD = "correct horse"
 
@@ -117,10 +120,13 @@ class Backend:
         self.data = left
 
     def collect(self) -> None:
-        """Forget all tombstones, which devices that were away have yet to hear of."""
+        """Forget all tombstones, which devices that were away have yet to hear of, and uploads that may be still under way."""
         if self.service is not None:
             collect(self.service.database, runtime.wall_ns, keep_ns=0)
             self.changes += 1
+        if self.service is not None:  # it did not die of that
+            store = self.service.store
+            Garbage(self.service.database, store, runtime.wall_ns, grace_ns=HASTE_NS, abandoned_ns=HASTE_NS).collect()
 
     def back_up(self) -> None:
         """Copy the data folder as it is."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from remote.server.database.schema import accounts, inodes, invitations, members, password_codes, spaces
+from remote.server.database.schema import accounts, devices, inodes, invitations, members, password_codes, spaces
 
 ROOT_MODE = 0o755
 
@@ -31,6 +31,19 @@ class Membership:
     space: bytes
     owner: bytes
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLine:
+    """An account, as its administrator sees it in a list."""
+
+    email: str
+    name: str
+    tier: str
+    used_bytes: int
+    devices: int
+    created_ns: int
+    last_login_ns: int | None
 
 
 def by_email(connection: Connection, email_key: str) -> Row[tuple[object, ...]] | None:
@@ -171,3 +184,23 @@ _MEMBERSHIP = (
     .join_from(members, spaces, spaces.c.id == members.c.space_id)
     .where(members.c.space_id == bindparam("space"), members.c.account_id == bindparam("account"))
 )
+
+
+def email_of(connection: Connection, account: bytes) -> str:
+    email: str = connection.execute(select(accounts.c.email).where(accounts.c.id == account)).scalar_one()
+    return email
+
+
+def all_accounts(connection: Connection) -> list[AccountLine]:
+    """Those that are not closed, by their e-mail."""
+    active = (
+        select(func.count())
+        .where(devices.c.account_id == accounts.c.id, devices.c.removed_ns.is_(None))
+        .correlate(accounts)
+        .scalar_subquery()
+    )
+    query = select(accounts, active.label("active")).where(accounts.c.closed_ns.is_(None)).order_by(accounts.c.email_key)
+    return [
+        AccountLine(row.email, row.name, row.tier, row.used_bytes, row.active, row.created_ns, row.last_login_ns)
+        for row in connection.execute(query)
+    ]

@@ -85,6 +85,7 @@ accounts = Table(
     Column("tier", Text, nullable=False, server_default="free"),  # 'free', 'plus', 'pro'
     Column("own_quota_bytes", BigInteger),  # kept from before the account chose a tier; null: the tier's
     Column("used_bytes", BigInteger, nullable=False),  # stored objects and manifests of the spaces that it owns
+    Column("next_generation", BigInteger, nullable=False, server_default="0"),  # of its keys, no row knows the generations below
     Column("created_ns", BigInteger, nullable=False),
     Column("last_login_ns", BigInteger),  # null: never
     Column("settings", Text, nullable=False, server_default="{}"),  # JSON: those of `Settings` that are not as by default
@@ -179,6 +180,9 @@ spaces = Table(
     Column("rev", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
     Column("collected", BigInteger, nullable=False, server_default="0"),  # tombstones of revisions up to this may be gone
+    Column(
+        "unswept", BigInteger, nullable=False, server_default="0"
+    ),  # steps that removed manifests since its objects were swept
 )
 
 revision_marks = Table(
@@ -288,6 +292,27 @@ objects = Table(
     Column("length", BigInteger, nullable=False),  # stored bytes
     Column("created_ns", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+dead_objects = Table(
+    "dead_objects",
+    metadata,
+    Column("owner", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("object_id", HASH, primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("length", BigInteger, nullable=False),
+    Column("since_ns", BigInteger, nullable=False),  # nothing leads to this stored copy any more; deleted after a grace
+    Index(None, "since_ns"),
+    sqlite_with_rowid=False,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", ID),  # the process that does it now; null: none
+    Column("until_ns", BigInteger, nullable=False),  # how long the holder may take before others take it for dead
+    Column("done_ns", BigInteger, nullable=False),  # when it was last done to its end; 0: never
 )
 
 upload_sessions = Table(

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from remote.server.database.schema import accounts, objects, upload_objects, upload_sessions
+from remote.server.database.schema import accounts, dead_objects, objects, upload_objects, upload_sessions
 from remote.server.database.tree import batches
 
 
@@ -64,9 +64,12 @@ def find_uploads(
 
 
 def next_generations(connection: Connection, owner: bytes, ids: Collection[bytes]) -> dict[bytes, int]:
-    """For each object a generation that no key of this owner has had."""
-    latest = dict.fromkeys(ids, -1)
-    for table in (objects, upload_objects):
+    """For each object a generation that no key of this owner has had. The owner's account is locked."""
+    if not ids:
+        return {}
+    first = connection.execute(select(accounts.c.next_generation).where(accounts.c.id == owner)).scalar_one()
+    latest = dict.fromkeys(ids, first - 1)
+    for table in (objects, upload_objects, dead_objects):
         for some in batches(ids):
             query = (
                 select(table.c.object_id, func.max(table.c.generation))

@@ -1,0 +1,136 @@
+"""Keeping house: jobs that a service does by itself, one process at a time, in a thread of their own.
+
+A job is a row of the database: who does it, and when it was last done, so any number of processes share one schedule. Its holder
+says again and again that it is alive; one that died, or stood still, loses the job to another. Each step of each job is safe
+beside itself, so a holder that comes back late does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from os import urandom
+from random import uniform
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from remote.server.collection import collect
+from remote.server.database import jobs as rows
+from remote.server.database.engine import Database
+from remote.server.garbage import DAY_NS, Garbage
+from remote.server.objects.store import ObjectStore, StoreUnavailable
+from remote.server.threads import Threads
+
+log = logging.getLogger(__name__)
+
+HOUR_NS = DAY_NS // 24
+HELD_NS = 15 * 60 * 10**9
+"""A holder that says nothing for so long is taken for dead."""
+FIRST_LOOK_SECONDS = 60.0
+"""After the start: it has more urgent things to do then."""
+LOOK_SECONDS = 300.0
+
+Proceed = Callable[[], None]
+"""Called between the steps of a job; raises `Stopped` if it is not to go on."""
+
+
+class Stopped(Exception):
+    """The service ends, or another process has the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`work` does it to its end, and says in words what it did; nothing, if that was nothing."""
+
+    name: str
+    every_ns: int
+    work: Callable[[Proceed], str]
+
+
+class Housekeeping:
+    def __init__(self, database: Database, jobs: Sequence[Job], clock: Callable[[], int]) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._clock = clock
+        self._me = urandom(16)
+        self._stopping = threading.Event()
+        self._wake: Callable[[], object] = lambda: None
+
+    async def run(self) -> None:
+        """Look for what is due until `stop` is called."""
+        loop, ended, in_thread = asyncio.get_running_loop(), asyncio.Event(), Threads(1)
+        self._wake = lambda: loop.call_soon_threadsafe(ended.set)
+        seconds = FIRST_LOOK_SECONDS
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(uniform(seconds, 2 * seconds)):  # so that processes do not all look at once
+                    await ended.wait()
+            if not self._stopping.is_set():
+                await in_thread(self.do_what_is_due)
+            seconds = LOOK_SECONDS
+
+    def stop(self) -> None:
+        """A job that is being done ends with its present step."""
+        self._stopping.set()
+        self._wake()
+
+    def do_what_is_due(self) -> None:
+        for job in self._jobs:
+            try:
+                if self._database.repeat(self._take, job):
+                    self._do(job)
+            except Stopped:
+                return
+            except (StoreUnavailable, SQLAlchemyError) as error:
+                log.warning("the job %s could not be done, and is tried again later: %s", job.name, error)
+
+    def _take(self, job: Job) -> bool:
+        now = self._clock()
+        with self._database.alone() as connection:
+            return rows.take(connection, job.name, self._me, now, job.every_ns, now + HELD_NS)
+
+    def _do(self, job: Job) -> None:
+        kept, done = self._clock(), None
+
+        def proceed() -> None:
+            nonlocal kept
+            if self._stopping.is_set():
+                raise Stopped
+            now = self._clock()
+            if now - kept > HELD_NS // 5:
+                kept = now
+                with self._database.write() as connection:
+                    if not rows.keep(connection, job.name, self._me, now + HELD_NS):
+                        raise Stopped
+
+        try:
+            said = job.work(proceed)
+            done = self._clock()
+            if said:
+                log.info("%s: %s", job.name, said)
+        finally:
+            with self._database.write() as connection:
+                rows.leave(connection, job.name, self._me, done)
+
+
+def usual_jobs(database: Database, store: ObjectStore, clock: Callable[[], int]) -> list[Job]:
+    """What every service does."""
+
+    def tombstones(proceed: Proceed) -> str:
+        count = collect(database, clock, proceed=proceed)
+        return f"forgot {count} tombstones" if count else ""
+
+    def garbage(proceed: Proceed) -> str:
+        report = Garbage(database, store, clock, proceed=proceed).collect()
+        if not (report.sessions or report.manifests or report.dead or report.deleted):
+            return ""
+        return (
+            f"ended {report.sessions} uploads, removed {report.manifests} manifests, found {report.dead} objects without a name "
+            f"({report.dead_bytes} bytes), deleted {report.deleted} from the store ({report.deleted_bytes} bytes)"
+        )
+
+    return [Job("tombstones", DAY_NS, tombstones), Job("garbage", 6 * HOUR_NS, garbage)]

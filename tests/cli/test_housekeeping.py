@@ -1,0 +1,60 @@
+"""aloft admin gc, recount and users, as an administrator types them, beside a running service."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.support.service import start_service
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def registered(aloft, data, email):
+    with start_service(data) as running:
+        assert aloft("register", "--server", running.url, "--email", email).code == 0
+        yield email
+
+
+def change(data, statement):
+    with closing(sqlite3.connect(data / "aloft.db", timeout=60)) as sql, sql:
+        return sql.execute(statement).fetchall()
+
+
+def test_garbage_is_shown_and_removed(aloft, registered, data, tmp_path):
+    file = tmp_path / "file"
+    for size in (100_000, 90_000):
+        file.write_bytes(os.urandom(size))
+        assert aloft("put", str(file), "/file").code == 0
+    assert aloft("admin", "gc", "--data", str(data), "--json").data["manifests"] == 0
+    change(data, "DELETE FROM versions WHERE content_rev < (SELECT max(content_rev) FROM versions)")
+    would = aloft("admin", "gc", "--dry-run", "--data", str(data))
+    assert "1 manifest would be removed" in would.out
+    assert "1 object without a name (97.7 KiB)" in would.out
+    report = aloft("admin", "gc", "--data", str(data), "--json").data
+    assert (report["manifests"], report["dead"], report["deleted"], report["waiting"]) == (1, 1, 0, 1)
+    change(data, "UPDATE dead_objects SET since_ns = 0")
+    assert "1 object deleted from the store (97.7 KiB)" in aloft("admin", "gc", "--data", str(data)).out
+    assert aloft("get", "/file", str(tmp_path / "again")).code == 0
+    assert (tmp_path / "again").read_bytes() == file.read_bytes()
+
+
+def test_usage_is_recounted_and_accounts_are_listed(aloft, registered, data):
+    assert aloft("admin", "recount", "--data", str(data)).out.strip() == "all accounts are right"
+    change(data, "UPDATE accounts SET used_bytes = 2048")
+    assert "2.0 KiB was written down, should be 0 B" in aloft("admin", "recount", "--dry-run", "--data", str(data)).out
+    (line,) = aloft("admin", "users", "--data", str(data), "--json").data["accounts"]
+    assert (line["email"], line["used_bytes"], line["devices"]) == (registered, 2048, 1)
+    assert aloft("admin", "recount", "--data", str(data), "--json").data["wrong"] == [
+        {"email": registered, "told": 2048, "found": 0}
+    ]
+    shown = aloft("admin", "users", "--data", str(data)).out
+    assert "last log-in" in shown
+    assert "never" not in shown
