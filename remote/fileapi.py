@@ -9,6 +9,11 @@ the same version is the same bytes, for ever. It is also the ETag, so `If-Match:
     POST   /v1/files/folder                              CreateFolder -> FileInfo
     POST   /v1/files/move                                MoveRequest -> FileInfo       (If-Match: of what is moved)
     POST   /v1/files/copy                                CopyRequest -> FileInfo       (If-Match: of what is copied)
+    GET    /v1/files/versions?path=|id=                              -> VersionList    (the newest first)
+    POST   /v1/files/versions/restore                 RestoreVersion -> FileInfo
+    GET    /v1/trash?limit=&after=                                   -> TrashList      (in pages, the latest first)
+    POST   /v1/trash/restore                          RestoreRequest -> Restored
+    DELETE /v1/trash?id=                                             -> Emptied        (all, or one entry)
     POST   /v1/files/upload                              BeginUpload -> FileUpload     (or the one in progress)
     GET    /v1/files/upload?fingerprint=                             -> FileUploadList (those in progress)
     GET    /v1/files/upload/{upload}                                 -> FileUpload     (asks the object store)
@@ -147,6 +152,88 @@ class Deleted(Answer):
     """Entries, those in a folder and the folder itself counted."""
     complete: bool
     """False only if asked for with `partial`: there is more; ask again."""
+
+
+# --------------------------------------------------------------------------------------------------- versions and trash
+
+
+class FormerVersion(Answer):
+    """A content that a file had, or has."""
+
+    version: Hash
+    size: Count
+    sha256: Hash | None
+    mtime_ns: Nanoseconds
+    created_ns: Nanoseconds
+    """When it came to the service."""
+    replaced_ns: Nanoseconds | None
+    """When another one took its place; null: none did. It is kept for as long after that as the owner's tier says."""
+    device: Id
+    """By which device, or personal access token, it came."""
+
+
+class VersionList(Answer):
+    id: Id
+    path: str | None
+    """Null: the file is in the trash."""
+    current: Hash | None
+    versions: list[FormerVersion]
+
+
+class RestoreVersion(Request):
+    """Of the file at `path`, or with this `id`."""
+
+    path: Path | None = None
+    id: Id | None = None
+    version: Hash
+
+    @model_validator(mode="after")
+    def _check(self) -> RestoreVersion:
+        if (self.path is None) == (self.id is None):
+            raise ValueError("say which file: by path, or by id")
+        return self
+
+
+class TrashEntry(Answer):
+    """A file, or a folder with what went with it."""
+
+    id: Id
+    path: str
+    """Where it was; where it would go."""
+    kind: Kind
+    size: Count
+    """Of a file."""
+    deleted_ns: Nanoseconds
+    device: Id
+    """Which device, or personal access token, deleted it."""
+
+
+class TrashList(Answer):
+    """`next`: what to give as `after` to go on; null: this was the last one."""
+
+    entries: list[TrashEntry]
+    next: str | None = None
+
+
+class RestoreRequest(Request):
+    id: Id
+    """Of an entry of the trash."""
+    target: Path | None = None
+    """Where it goes; null: where it was, or beside what is there now."""
+
+
+class Restored(Answer):
+    file: FileInfo
+    restored: int
+    """Entries, those in a folder and the folder itself counted."""
+    complete: bool
+    """False: the folder holds more, which is in the trash under entries of its own."""
+
+
+class Emptied(Answer):
+    removed: int
+    complete: bool
+    """False: there is more; ask again."""
 
 
 # -------------------------------------------------------------------------------------------------------------- upload

@@ -9,14 +9,21 @@ from remote.fileapi import (
     CopyRequest,
     CreateFolder,
     Deleted,
+    Emptied,
     FileDownload,
     FileInfo,
     FileList,
     FileUpload,
     MoveRequest,
     Order,
+    Restored,
+    RestoreRequest,
+    RestoreVersion,
     Sort,
+    TrashEntry,
+    TrashList,
     UploadedChunk,
+    VersionList,
 )
 from remote.http import HttpService
 from remote.protocol import Link
@@ -62,6 +69,39 @@ class Files:
         removed = 0
         while True:
             done = await self.service.call(Deleted, "DELETE", "/v1/files", params=params)
+            removed += done.removed
+            if done.complete:
+                return removed
+
+    # ------------------------------------------------------------------------------------------------ versions and trash
+
+    async def versions(self, path: str) -> VersionList:
+        return await self.service.call(VersionList, "GET", "/v1/files/versions", params={"path": path})
+
+    async def restore_version(self, path: str, version: bytes) -> FileInfo:
+        body = RestoreVersion(path=path, version=version)
+        return await self.service.call(FileInfo, "POST", "/v1/files/versions/restore", body)
+
+    async def trash(self) -> list[TrashEntry]:
+        """All of it, the latest first."""
+        params: dict[str, str | int] = {"limit": _PAGE}
+        found: list[TrashEntry] = []
+        while True:
+            page = await self.service.call(TrashList, "GET", "/v1/trash", params=params)
+            found += page.entries
+            if page.next is None:
+                return found
+            params["after"] = page.next
+
+    async def restore(self, id_: bytes, target: str | None = None) -> Restored:
+        return await self.service.call(Restored, "POST", "/v1/trash/restore", RestoreRequest(id=id_, target=target))
+
+    async def empty_trash(self, id_: bytes | None = None) -> int:
+        """How much is gone for good: one entry with what is in it, or all."""
+        params = {} if id_ is None else {"id": id_.hex()}
+        removed = 0
+        while True:
+            done = await self.service.call(Emptied, "DELETE", "/v1/trash", params=params)
             removed += done.removed
             if done.complete:
                 return removed

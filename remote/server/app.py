@@ -41,6 +41,7 @@ from remote.server.routes import (
     recovery,
     spaces,
     tiers,
+    trash,
 )
 from remote.server.service import Service, open_service
 from remote.server.threads import Runner
@@ -57,6 +58,7 @@ ROUTES = (
     files,
     fileuploads,
     filedownloads,
+    trash,
 )
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20

@@ -47,10 +47,11 @@ class Changes:
             last=[seen.inode for seen in self._seen],
         )
 
-    def name(self, place: Place, inode: bytes) -> None:
+    def name(self, place: Place, inode: bytes, *, touch: bool = True) -> None:
         """Point the place at the inode, instead of at what it holds now."""
         self._point(place, inode)
-        self._touch(place.key[0])
+        if touch:
+            self._touch(place.key[0])
 
     def unname(self, place: Place, *, touch: bool = True) -> None:
         self._point(place, None)

@@ -141,7 +141,7 @@ class FileDownloads:
 
     def _find(self, connection: Connection, caller: Caller, wanted: Wanted) -> Found:
         tree = open_tree(connection, caller)
-        path, row = _file(tree, wanted)
+        path, row = find_file(tree, wanted)
         if row.kind is not Kind.FILE or row.manifest_id is None or row.size is None:
             raise Refused(ProblemType.INVALID, "Only files have a content.", field="path" if wanted.id is None else "id")
         version, sha256, mtime_ns = row.manifest_id, row.sha256, row.attributes.mtime_ns
@@ -165,7 +165,7 @@ class FileDownloads:
         return self._store.sign_get(base, key, stored.object_id, self._link_seconds)
 
 
-def _file(tree: Tree, wanted: Wanted) -> tuple[str | None, InodeRow]:
+def find_file(tree: Tree, wanted: Wanted) -> tuple[str | None, InodeRow]:
     if (wanted.path is None) == (wanted.id is None):
         raise Refused(ProblemType.INVALID, "Give a path or an id.", field="path")
     if wanted.path is not None:

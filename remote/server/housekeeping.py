@@ -21,8 +21,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from remote.server.collection import collect
 from remote.server.database import jobs as rows
 from remote.server.database.engine import Database
+from remote.server.expiry import expire
 from remote.server.garbage import DAY_NS, Garbage
 from remote.server.objects.store import ObjectStore, StoreUnavailable
+from remote.server.quota import TierOf
 from remote.server.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -117,12 +119,18 @@ class Housekeeping:
                 rows.leave(connection, job.name, self._me, done)
 
 
-def usual_jobs(database: Database, store: ObjectStore, clock: Callable[[], int]) -> list[Job]:
+def usual_jobs(database: Database, store: ObjectStore, tier_of: TierOf, clock: Callable[[], int]) -> list[Job]:
     """What every service does."""
 
     def tombstones(proceed: Proceed) -> str:
         count = collect(database, clock, proceed=proceed)
         return f"forgot {count} tombstones" if count else ""
+
+    def expiry(proceed: Proceed) -> str:
+        expired = expire(database, tier_of, clock, proceed=proceed)
+        if not (expired.versions or expired.trash):
+            return ""
+        return f"removed {expired.versions} former versions and {expired.trash} entries of the trash"
 
     def garbage(proceed: Proceed) -> str:
         report = Garbage(database, store, clock, proceed=proceed).collect()
@@ -133,4 +141,8 @@ def usual_jobs(database: Database, store: ObjectStore, clock: Callable[[], int])
             f"({report.dead_bytes} bytes), deleted {report.deleted} from the store ({report.deleted_bytes} bytes)"
         )
 
-    return [Job("tombstones", DAY_NS, tombstones), Job("garbage", 6 * HOUR_NS, garbage)]
+    return [
+        Job("tombstones", DAY_NS, tombstones),
+        Job("expiry", 6 * HOUR_NS, expiry),
+        Job("garbage", 6 * HOUR_NS, garbage),
+    ]

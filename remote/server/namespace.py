@@ -36,6 +36,7 @@ from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
 from remote.server.config import TierConfig
 from remote.server.contents import Contents, prepare
 from remote.server.database import epochs
+from remote.server.database import trash as trash_rows
 from remote.server.database import tree as rows
 from remote.server.database.contents import Version
 from remote.server.database.engine import Database
@@ -150,6 +151,7 @@ class Namespace:
         application = Application(tree, contents, budget.tier, caller.device, revision, now)
         outcomes = application.run(groups)
         contents.flush(now)
+        trash_rows.update(connection, tree.root, application.lost(), application.named_anew, caller.device, now)
         crash_point("service.commit.applied")
         if application.revision != revision:
             rows.set_revision(connection, tree.root, application.revision)
@@ -185,6 +187,13 @@ class Application:
         self.revision = revision
         self._now_ns = now_ns
         self._rooted: set[bytes] = {tree.root}
+        self._lost: dict[bytes, Key] = {}  # what lost a name, and which it was last
+        self.named_anew: set[bytes] = set()
+        """Inodes that had no name, and got one."""
+
+    def lost(self) -> dict[bytes, Key]:
+        """Inodes that lost their last name, and which that was."""
+        return {id_: key for id_, key in self._lost.items() if not self._tree.names(id_)}
 
     def run(self, groups: Sequence[PreparedGroup]) -> list[GroupOutcome]:
         self._prefetch(groups)
@@ -215,7 +224,9 @@ class Application:
         kept = self._keep_contents(group)
         if kept is not None:
             return kept
-        revived = check.named_anew() - group.inodes.keys()
+        named_anew = check.named_anew()
+        self.named_anew |= named_anew
+        revived = named_anew - group.inodes.keys()
         check.update_rooted(self._rooted)
         self._apply(group, revived)
         return self._accepted(group)
@@ -280,6 +291,9 @@ class Application:
     def _apply(self, group: PreparedGroup, revived: set[bytes]) -> None:
         self.revision += 1
         for key, inode in group.changes.items():
+            old = self._tree.entry(key).inode
+            if old is not None and old != inode:
+                self._lost[old] = key
             self._tree.put_entry(key, inode, self.revision)
         for id_ in revived:
             row = self._tree.inode(id_)

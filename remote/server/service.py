@@ -43,6 +43,7 @@ from remote.server.streams import Streams
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tiers import Tiers
 from remote.server.tokens import AccessTokens
+from remote.server.trash import Trash
 from remote.server.uploads import Uploads
 from remote.server.wake import Wake
 
@@ -71,6 +72,7 @@ class Service:
     tiers: Tiers
     namespace: Namespace
     files: Files
+    trash: Trash
     file_uploads: FileUploads
     file_downloads: FileDownloads
     feed: Feed
@@ -213,6 +215,7 @@ def open_service(
         tiers=Tiers(config, database, clock),
         namespace=namespace,
         files=Files(database, namespace, clock, random),
+        trash=Trash(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=FileDownloads(database, store, config.link_seconds),
         feed=Feed(database),
@@ -223,7 +226,7 @@ def open_service(
         wake=open_wake(database),
         limiter=RateLimiter(database, clock),
         streams=Streams(),
-        housekeeping=Housekeeping(database, usual_jobs(database, store, clock), clock),
+        housekeeping=Housekeeping(database, usual_jobs(database, store, config.tier, clock), clock),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, select, tuple_
 
-from remote.server.database.schema import manifests, members, objects, space_objects, spaces, versions
+from remote.server.database.schema import inodes, manifests, members, objects, space_objects, spaces, versions
 from remote.server.database.tree import batches
 
 
@@ -102,6 +102,64 @@ def version(connection: Connection, space: bytes, inode: bytes, manifest_id: byt
     if row is None:
         return None
     return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
+
+
+def versions_of(connection: Connection, space: bytes, inode: bytes) -> list[Version]:
+    """All of an inode, the newest first; of contents that are equal, but chunked differently by two devices, one."""
+    here = (versions.c.space_id == space) & (versions.c.inode == inode)
+    query = select(versions).where(here).order_by(versions.c.content_rev.desc(), versions.c.created_ns, versions.c.manifest_id)
+    found: dict[int, Version] = {}
+    for row in connection.execute(query):
+        found.setdefault(
+            row.content_rev,
+            Version(
+                row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns
+            ),
+        )
+    return list(found.values())
+
+
+def replaced_before(
+    connection: Connection, space: bytes, before_ns: int, after: tuple[bytes, int, bytes] | None, limit: int
+) -> list[tuple[bytes, int, bytes]]:
+    """(inode, content_rev, manifest) of versions in whose place another one came before then; none that an inode holds. In
+    their order, from the first after `after`."""
+    newer = versions.alias()
+    replaced = exists().where(
+        newer.c.space_id == versions.c.space_id,
+        newer.c.inode == versions.c.inode,
+        newer.c.content_rev > versions.c.content_rev,
+        newer.c.created_ns <= before_ns,
+    )
+    held = exists().where(
+        inodes.c.space_id == versions.c.space_id,
+        inodes.c.id == versions.c.inode,
+        inodes.c.manifest_id == versions.c.manifest_id,
+    )
+    keyset = versions.c.inode, versions.c.content_rev, versions.c.manifest_id
+    query = select(*keyset).where(versions.c.space_id == space, replaced, ~held)
+    if after is not None:
+        query = query.where(tuple_(*keyset) > tuple_(*map(literal, after)))
+    rows = connection.execute(query.order_by(*keyset).limit(limit))
+    return [(row.inode, row.content_rev, row.manifest_id) for row in rows]
+
+
+def remove_versions(connection: Connection, space: bytes, gone: Collection[tuple[bytes, int, bytes]]) -> None:
+    """Those of them that no inode holds by now. The space is locked."""
+    held = exists().where(
+        inodes.c.space_id == versions.c.space_id,
+        inodes.c.id == versions.c.inode,
+        inodes.c.manifest_id == versions.c.manifest_id,
+    )
+    here = (
+        (versions.c.space_id == space)
+        & (versions.c.inode == bindparam("the_inode"))
+        & (versions.c.content_rev == bindparam("the_rev"))
+        & (versions.c.manifest_id == bindparam("the_manifest"))
+    )
+    keys = [{"the_inode": inode, "the_rev": rev, "the_manifest": manifest} for inode, rev, manifest in gone]
+    if keys:
+        connection.execute(delete(versions).where(here, ~held), keys)
 
 
 def add_versions(connection: Connection, space: bytes, new: Sequence[Version]) -> None:

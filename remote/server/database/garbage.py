@@ -17,6 +17,7 @@ from remote.server.database.schema import (
     objects,
     space_objects,
     spaces,
+    trash,
     upload_objects,
     upload_sessions,
     versions,
@@ -44,6 +45,12 @@ class DeadObject:
 def all_spaces(connection: Connection) -> list[SpaceToSweep]:
     rows = connection.execute(select(spaces.c.id, spaces.c.owner, spaces.c.unswept).order_by(spaces.c.id))
     return [SpaceToSweep(row.id, row.owner, row.unswept) for row in rows]
+
+
+def spaces_by_tier(connection: Connection) -> list[tuple[bytes, str]]:
+    """All spaces, with the tier of their owner."""
+    query = select(spaces.c.id, accounts.c.tier).join_from(spaces, accounts, accounts.c.id == spaces.c.owner)
+    return [(row.id, row.tier) for row in connection.execute(query.order_by(spaces.c.id))]
 
 
 def lock_account(connection: Connection, account: bytes) -> None:
@@ -273,6 +280,7 @@ def empty_space(connection: Connection, space: bytes, limit: int) -> int:
     for some in batches(ids):
         connection.execute(delete(entries).where(entries.c.space_id == space, entries.c.parent.in_(some)))
         connection.execute(delete(versions).where(versions.c.space_id == space, versions.c.inode.in_(some)))
+        connection.execute(delete(trash).where(trash.c.space_id == space, trash.c.inode.in_(some)))
         connection.execute(delete(inodes).where(here, inodes.c.id.in_(some)))
     return len(ids)
 

@@ -1,8 +1,8 @@
 """The tables. What each column means stands here, beside it; how they came about is in `migrations/`.
 
 Every row of a space carries `space_id` first in its primary key: the space is the unit of consistency. Ids are the 16 raw
-bytes of the protocol, hashes 32, times nanoseconds since 1970, sizes bytes. Replaced contents and nameless inodes stay, for
-versions and the trash; old tombstones of names are collected (`collection`).
+bytes of the protocol, hashes 32, times nanoseconds since 1970, sizes bytes. Replaced contents and nameless inodes stay as
+versions and in the trash until they expire; old tombstones of names are collected (`collection`).
 """
 
 from __future__ import annotations
@@ -272,6 +272,20 @@ versions = Table(
     Column("created_ns", BigInteger, nullable=False),
     Index(None, "space_id", "inode", "manifest_id"),
     Index(None, "space_id", "sha256"),
+    sqlite_with_rowid=False,
+)
+
+trash = Table(
+    "trash",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("inode", ID, primary_key=True),  # it has no name any more
+    Column("parent", ID, nullable=False),  # the name that it lost last: in this folder, which may be in the trash itself
+    Column("name", EXACT_TEXT, nullable=False),
+    Column("deleted_ns", BigInteger, nullable=False),
+    Column("device_id", ID, nullable=False),  # who removed it
+    Index(None, "space_id", "parent"),
+    Index(None, "space_id", "deleted_ns"),
     sqlite_with_rowid=False,
 )
 
