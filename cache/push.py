@@ -219,7 +219,7 @@ class Push:
         if progress:
             self._no_progress.reset()
         if conflicts:
-            await self._wait_for_pull(space.number, answer.revision)
+            await self._wait_for_pull(space.number, answer)
         if not progress:
             await trio.sleep(self._no_progress.next())
 
@@ -246,10 +246,13 @@ class Push:
                 raise Nonsense("the service accepted a group without saying its revisions")
         check_revision(space.id.hex(), answer.revision, space.acknowledged)
 
-    async def _wait_for_pull(self, space: int, revision: int) -> None:
-        """Nothing that conflicts is worth sending again before it is merged."""
+    async def _wait_for_pull(self, space: int, answer: CommitAnswer) -> None:
+        """Nothing that conflicts is worth sending again before it is merged. A service that was restored meanwhile never gets
+        to that revision, or not to that one."""
         with trio.move_on_after(PULL_PATIENCE):
-            await self._merger.merged.wait_for(lambda: self._merger.is_merged(space, revision))
+            await self._merger.merged.wait_for(
+                lambda: self._store.epoch() != answer.epoch or self._merger.is_merged(space, answer.revision)
+            )
 
     # -------------------------------------------------------------------------------------------------------- recording
 
