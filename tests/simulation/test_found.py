@@ -312,3 +312,29 @@ def test_a_file_with_two_names_that_two_devices_bring_back_has_two_names_then() 
         assert sum("cyd" in name for name in found) == 1
 
     stage(play, devices=3)
+
+
+def test_who_waits_to_hear_of_a_conflict_does_not_wait_for_a_future_that_is_lost() -> None:
+    """Nothing was sent for a minute after `aloft reconnect` (seed 53941)."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        world.backend.back_up()
+        world.devices[1].wire.set_gates(push=True, pull=False)
+        for _ in range(9):  # revisions that the restored service gets to only much later
+            await do(ada, "overwrite")
+            await world.settle_for(2.0)
+        await do(bob, "overwrite")  # it conflicts, and bob waits for what ada did
+        await world.settle_for(3.0)
+        await world.restore_service()
+        world.devices[1].wire.set_gates(push=True, pull=True)
+        await world.settle_for(5.0)
+        for device in world.devices:
+            device.drive.reconnect(go_on=True)
+        await world.settle_for(10.0)
+        world.devices[1].set_cable(False)
+        assert any("bob" in name for name in names(world.devices[0])), "what bob wrote is on the service"
+
+    stage(play)

@@ -245,8 +245,11 @@ class World:
         self.backend.back_up()
 
     async def _restore_service(self, device: Device, step: Step) -> None:
-        if not self.backend.has_backup or self.backend.service is None:
-            return
+        if self.backend.has_backup and self.backend.service is not None:
+            await self.restore_service()
+
+    async def restore_service(self) -> None:
+        """Put it back to its backup."""
         self._count("fault: service restored")
         self.trace("the service is put back to its backup")
         self.backend.restore()
