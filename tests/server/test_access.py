@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 import remote.fileapi
 import remote.protocol
-from tests.support.wire import Device, Json, World, create, entry, inline, mkdir, new_id, problem
+from tests.support.wire import Device, Json, World, create, entry, inline, mkdir, new_id, problem, remove
 
 PUBLIC = {
     ("POST", "/v1/accounts"),
@@ -95,6 +95,97 @@ async def test_a_second_account_gets_nowhere_with_the_first_ones_ids(world: Worl
     await ada.get("/v1/account")
     assert [space["space"] for space in (await eve.changes(""))["spaces"]] == [eve.space]
     assert set((await ada.listing())[0]) == set(before[0])
+
+
+OWN_ONLY = {
+    *(
+        ("GET", path)
+        for path in ("/v1/account", "/v1/devices", "/v1/personal-tokens", "/v1/audit", "/v1/users/tier", "/v1/changes")
+    ),
+    *(("PATCH", "/v1/account"), ("POST", "/v1/account/password"), ("POST", "/v1/account/close"), ("POST", "/v1/users/tier")),
+    *(("DELETE", "/v1/sessions/current"), ("DELETE", "/v1/devices"), ("POST", "/v1/personal-tokens")),
+    ("GET", "/v1/trash"),
+}
+"""Routes that name nothing: they are about the caller's own account, whoever that is."""
+
+
+async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world: World, ada: Device, eve: Device) -> None:
+    """Every route that names anything, with what the first account has: by id, and by a path that the second has not."""
+    secret, small, gone = os.urandom(100), new_id(), new_id()
+    await ada.store(ada.space, "secret", inode := new_id(), secret)
+    await ada.accept(create(ada.space, "small", small, b"x"), create(ada.space, "gone", gone, b"gone"))
+    _, rows = await ada.listing()
+    await ada.accept(remove(ada.space, "gone", gone, seen=rows[gone]["content_rev"]))
+    token = (await ada.post("/v1/personal-tokens", {"name": "t", "scopes": ["files:read"]}))["personal_token"]
+    chunk, version = hashlib.sha256(secret).hexdigest(), hashlib.sha256(inline(b"x")).hexdigest()
+    body = os.urandom(5000)
+    begun = {"path": "/up", "size": 5000, "fingerprint": (other := hashlib.sha256(body).hexdigest())}
+    upload = (await ada.post("/v1/files/upload", begun | {"chunks": [{"id": other, "size": 5000}]}))["id"]
+    here = {"upload": upload, "chunk": other, "device": ada.id, "token": token["id"]}
+    sent: dict[tuple[str, str], list[tuple[Json, Json | None]]] = {
+        ("DELETE", "/v1/devices/{device}"): [({}, None)],
+        ("DELETE", "/v1/personal-tokens/{token}"): [({}, None)],
+        ("GET", "/v1/files"): [({"path": "/secret"}, None)],
+        ("DELETE", "/v1/files"): [({"path": "/secret"}, None)],
+        ("GET", "/v1/files/metadata"): [({"path": "/secret"}, None)],
+        ("POST", "/v1/files/folder"): [({}, {"path": "/small/d"})],
+        ("POST", "/v1/files/move"): [({}, {"source": "/secret", "target": "/mine"})],
+        ("POST", "/v1/files/copy"): [({}, {"source": "/secret", "target": "/mine"})],
+        ("GET", "/v1/files/upload/{upload}"): [({}, None)],
+        ("DELETE", "/v1/files/upload/{upload}"): [({}, None)],
+        ("POST", "/v1/files/upload/{upload}/chunks/{chunk}"): [({}, {})],
+        ("PATCH", "/v1/files/upload/{upload}/chunks/{chunk}"): [({}, {"status": "uploaded"})],
+        ("POST", "/v1/files/upload/{upload}/complete"): [({}, {})],
+        ("GET", "/v1/files/download"): [({"id": inode}, None), ({"path": "/secret"}, None)],
+        ("GET", "/v1/files/download/chunks/{chunk}"): [({"id": inode}, None), ({"path": "/secret"}, None)],
+        ("GET", "/v1/files/content"): [({"id": inode}, None), ({"id": small, "version": version}, None)],
+        ("HEAD", "/v1/files/content"): [({"id": inode}, None)],
+        ("GET", "/v1/files/versions"): [({"id": small}, None), ({"id": gone}, None)],
+        ("POST", "/v1/files/versions/restore"): [({}, {"id": small, "version": version})],
+        ("DELETE", "/v1/trash"): [({"id": gone}, None)],
+        ("POST", "/v1/trash/restore"): [({}, {"id": gone})],
+    }
+    elsewhere = {("GET", "/v1/files/upload"), ("POST", "/v1/files/upload")}  # below
+    of_spaces = {(method, path) for method, path in routes(world) if "{space}" in path}  # above
+    assert {*sent, *OWN_ONLY, *PUBLIC, *elsewhere, *of_spaces} >= {*routes(world)}, "a new route wants a row here"
+    known = {inode, small, gone, ada.space, ada.id, upload, token["id"], ada.account["id"], chunk, other, version}
+    for method, path in sorted(OWN_ONLY):
+        if method == "GET":
+            assert not {id_ for id_ in known if id_ in (await eve.send(method, path)).text}, path
+    nobody = dict.fromkeys(here, new_id()) | {"chunk": chunk}
+    for (method, pattern), requests in sent.items():
+        for query, json in requests:
+            theirs = await eve.send(method, pattern.format(**here), json, params=query)
+            assert theirs.status_code == 404, (method, pattern, theirs.text)
+            if "{" in pattern and "chunk" not in pattern:
+                nothing = await eve.send(method, pattern.format(**nobody), json, params=query)
+                assert nothing.content == theirs.content, "what one may not see looks like what does not exist"
+    assert (await eve.get("/v1/files/upload", params={"fingerprint": other}))["uploads"] == []
+    mine = await eve.post("/v1/files/upload", begun | {"chunks": [{"id": other, "size": 5000}]})
+    assert (mine["id"] != upload, len(mine["missing"])) == (True, 1), "nor does it learn that somebody sends the same"
+    again = begun | {"path": "/same", "fingerprint": chunk, "size": 100, "chunks": [{"id": chunk, "size": 100}]}
+    assert len((await eve.post("/v1/files/upload", again))["missing"]) == 1, "or has it"
+    assert (await ada.send("GET", "/v1/files/content", params={"path": "/secret"})).content == secret
+    assert (await ada.get("/v1/files/upload", params={"fingerprint": other}))["uploads"][0]["id"] == upload
+
+
+async def test_a_token_gets_no_further_than_its_scopes(world: World, ada: Device) -> None:
+    """Every route, with a token that has all scopes but the one that the description names."""
+    described = world.app.openapi()["paths"]
+    scopes = ("files:read", "files:write", "account:read", "account:write")
+    tokens = {}
+    for scope in scopes:
+        others = [other for other in scopes if other != scope]
+        tokens[scope] = (await ada.post("/v1/personal-tokens", {"name": f"not {scope}", "scopes": others}))["token"]
+    tried = set()
+    for method, pattern in routes(world):
+        for security in described[pattern][method.lower()].get("security") or []:
+            for scope in security["access token"]:
+                path = re.sub(r"\{\w+\}", ada.space, pattern)
+                response = await ada.send(method, path, token=tokens[scope])
+                assert response.status_code == 403, (method, pattern, response.status_code)
+                tried.add(scope)
+    assert tried == {*scopes}
 
 
 async def test_ids_of_the_first_in_the_space_of_the_second_mean_nothing(ada: Device, eve: Device) -> None:
