@@ -43,6 +43,7 @@ from remote.server.routes import (
     tiers,
     trash,
 )
+from remote.server.routes.requests import describe, service_of
 from remote.server.service import Service, open_service
 from remote.server.threads import Runner
 
@@ -93,6 +94,7 @@ def create_app(
     for module in ROUTES:
         app.include_router(module.router)
     app.add_api_route("/healthz", _health, methods=["GET"], response_class=Response)
+    app.add_api_route("/readyz", _readiness, **describe(None))
     if service.objects is not None:
         app.router.routes.append(Mount("/objects", service.objects))
     app.add_exception_handler(Refused, _on_refused)
@@ -101,7 +103,7 @@ def create_app(
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
     app.add_exception_handler(Exception, _on_failure)
     app.add_middleware(Patience, seconds=config.patience_seconds)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=service.metrics)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -115,11 +117,28 @@ def run(config: ServerConfig, *, on_ready: Callable[[str], None] | None = None) 
     app = create_app(config)
     service: Service = app.state.service
     try:
-        with _listen(config.host, config.port) as listener:
+        with _listen(config.host, config.port) as listener, _metrics(config, service):
             server = _Server(_uvicorn_config(app, config), service, on_ready)
             asyncio.run(server.serve(sockets=[listener]))
     finally:
         service.close()
+
+
+@contextmanager
+def _metrics(config: ServerConfig, service: Service) -> Iterator[None]:
+    if config.metrics_port is None:
+        yield
+        return
+    try:
+        server = service.metrics.serve(config.metrics_host, config.metrics_port)
+    except OSError as error:
+        where = f"{config.metrics_host} port {config.metrics_port}"
+        raise CannotListen(f"cannot listen on {where} for metrics: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class CannotListen(OSError):
@@ -237,6 +256,13 @@ async def _on_failure(request: Request, error: Exception) -> Response:
 async def _health() -> Response:
     """Whether the service answers."""
     return Response(b'{"status":"ok"}', media_type="application/json", headers={"cache-control": "no-store"})
+
+
+async def _readiness(request: Request) -> Response:
+    """Whether the service can do its work: its database and its object store answer. Else 503, which says what does not."""
+    service = service_of(request)
+    await service.in_store_thread(service.readiness.require)
+    return Response(b'{"status":"ready"}', media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

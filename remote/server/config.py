@@ -164,6 +164,9 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8427
     """0: any free port."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Where Prometheus asks; None: nowhere. 0: any free port."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     public_url: str | None = None

@@ -31,6 +31,7 @@ from remote.server.garbage import Garbage, Report, Usage, recount
 from remote.server.housekeeping import Housekeeping, usual_jobs
 from remote.server.keys import service_key
 from remote.server.mail import Mailer, Outbox
+from remote.server.metrics import CountedStore, Metrics
 from remote.server.namespace import Namespace
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
@@ -38,6 +39,7 @@ from remote.server.objects.store import ObjectStore
 from remote.server.passwords import Passwords
 from remote.server.personaltokens import PersonalTokens
 from remote.server.ratelimit import RateLimiter
+from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
 from remote.server.streams import Streams
 from remote.server.threads import Repeating, Runner, Threads
@@ -85,6 +87,8 @@ class Service:
     limiter: RateLimiter
     streams: Streams
     housekeeping: Housekeeping
+    metrics: Metrics
+    readiness: Readiness
     in_thread: Runner
     in_store_thread: Runner
     in_reading_thread: Runner
@@ -197,6 +201,9 @@ def open_service(
             raise DataFolderError(f"cannot use the data folder {config.data}: {error.strerror} (is its disk full?)") from error
         raise
     crash_point("service.start.opened")
+    metrics, wake = Metrics(), open_wake(database)
+    metrics.watch(database, wake.waiting, clock)
+    store = CountedStore(store, metrics)
     passwords = Passwords(config.password_memory_kib)
     mailer = None if config.smtp is None else Mailer(config.smtp)
     uploads = Uploads(database, store, config.tier, config.link_seconds, clock, random)
@@ -223,9 +230,11 @@ def open_service(
         downloads=Downloads(database, store, config.link_seconds),
         store=store,
         objects=endpoint,
-        wake=open_wake(database),
+        wake=wake,
         limiter=RateLimiter(database, clock),
         streams=Streams(),
+        metrics=metrics,
+        readiness=Readiness(database, store, clock),
         housekeeping=Housekeeping(database, usual_jobs(database, store, config.tier, clock), clock),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),

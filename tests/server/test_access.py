@@ -20,6 +20,7 @@ PUBLIC = {
     ("POST", "/v1/password/forgotten"),
     ("POST", "/v1/password/new"),
     ("GET", "/healthz"),
+    ("GET", "/readyz"),
     ("GET", "/openapi.json"),
 }
 
@@ -36,7 +37,7 @@ async def test_the_routes_are_those_of_the_protocol(world: World) -> None:
         for module in (remote.protocol, remote.fileapi)
         for method, path in re.findall(r"^    (POST|GET|HEAD|PATCH|DELETE) +(\S+)", module.__doc__ or "", re.MULTILINE)
     }
-    assert promised | {("GET", "/healthz")} == set(routes(world))
+    assert promised | {("GET", "/healthz"), ("GET", "/readyz")} == set(routes(world))
 
 
 async def test_every_route_but_the_public_ones_wants_a_token(world: World, ada: Device) -> None:
