@@ -198,12 +198,15 @@ class Laboratory:
             raise Broken(f"the second device does not have the same tree: {names}") from error
 
     def check_roots(self) -> None:
-        """Nothing appeared beside the folders of cases."""
-        wanted = {name for name in os.listdir(self.beta.point) if name.startswith("case ")}
+        """Nothing stays beside the folders of cases; what is removed on one device goes on the other a moment later."""
         for station in (self.alpha, self.beta):
-            names = set(os.listdir(station.point))
-            if strays := names - wanted:
-                raise Broken(f"{station.device.name} shows {sorted(strays)}, which nobody made")
+            try:
+                wait_until(lambda at=station: not self._strays(at), f"nothing else on {station.device.name}", PATIENCE)  # type: ignore[misc]
+            except BaseException as error:
+                raise Broken(f"{station.device.name} shows {self._strays(station)}, which nobody made") from error
+
+    def _strays(self, station: Station) -> list[str]:
+        return sorted(name for name in os.listdir(station.point) if not name.startswith("case "))
 
     def set_room(self, quota: int) -> None:
         """What the account may store, in bytes; as an operator would."""
