@@ -90,6 +90,7 @@ class Ledger:
         """Which content each manifest is that the service ever had."""
         self._links: Counter[bytes] = Counter()
         self._unlinked: Counter[bytes] = Counter()
+        self._given_up: set[bytes] = set()
         self._devices: dict[str, Known] = {}
         self._replicas: dict[str, sqlite3.Connection] = {}
         self._device_at: dict[Path, str] = {}
@@ -174,6 +175,10 @@ class Ledger:
             self._delete(content)
             for handle in self._handles.values():
                 handle.deleted |= handle.device == device and handle.file.ino == ino
+
+    def giving_up(self, device: str, ino: int) -> None:
+        """The file is about to be removed because what is in it is lost, though the service may have an older content."""
+        self._given_up.add(self.id_of(device, ino))
 
     def opened(self, device: str, file: OpenFile) -> Handle:
         """What the file shows; the drive's handles on one file share one."""
@@ -302,7 +307,9 @@ class Ledger:
         unseen = not any(self.history.descends(one, before) for one in (*seen, content))
         if unseen and not self._is_brought_back_again(id_, content):
             self.fail(f"{device} overwrote {self.name(before)} with {self.name(content)}, whose writer has not seen it")
-        if not tree.is_named(id_) and not any(self.history.descends(one, before) for one in known.views.get(id_, ())):
+        views = known.views.get(id_, ())
+        seen_here = any(self.history.descends(one, before) or self._is_brought_back_again(id_, one) for one in views)
+        if not tree.is_named(id_) and not seen_here and id_ not in self._given_up:
             self.fail(f"{device} deleted {self.name(before)}, which nobody there has seen")
 
     def _is_brought_back_again(self, id_: bytes, content: bytes) -> bool:

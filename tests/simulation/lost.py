@@ -20,7 +20,10 @@ def give_up_lost(ledger: Ledger, device: Device, person: Person) -> int:
 
     def is_lost(entry: Entry) -> bool:
         said = entry.path in waiting or any(problem.startswith(f"{entry.name}: ") for problem in status.problems)
-        return said and is_gone(ledger, device, entry.node.ino)
+        if not said or not is_gone(ledger, device, entry.node.ino):
+            return False
+        ledger.giving_up(device.name, entry.node.ino)
+        return True
 
     return person.remove(is_lost)
 
