@@ -165,11 +165,11 @@ class Garbage:
             self._sweep(space, report, besides=frozenset(unnamed), dry_run=True)
             return
         with self._database.read() as connection:
-            found = next((one for one in rows.all_spaces(connection) if one.id == space.id), space)
-        if found.unswept:
-            self._sweep(found, report, besides=frozenset(), dry_run=False)
+            unswept = rows.unswept(connection, space.id)
+        if unswept:
+            self._sweep(space, report, besides=frozenset(), dry_run=False)
             with self._database.write() as connection:
-                rows.swept(connection, space.id, found.unswept)
+                rows.swept(connection, space.id, unswept)
 
     def _remove_manifests(self, space: SpaceToSweep, at: int, unnamed: Collection[bytes], report: Report) -> None:
         with self._database.write() as connection:

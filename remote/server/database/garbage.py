@@ -29,7 +29,6 @@ from remote.server.database.tree import batches
 class SpaceToSweep:
     id: bytes
     owner: bytes
-    unswept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ class DeadObject:
 
 
 def all_spaces(connection: Connection) -> list[SpaceToSweep]:
-    rows = connection.execute(select(spaces.c.id, spaces.c.owner, spaces.c.unswept).order_by(spaces.c.id))
-    return [SpaceToSweep(row.id, row.owner, row.unswept) for row in rows]
+    rows = connection.execute(select(spaces.c.id, spaces.c.owner).order_by(spaces.c.id))
+    return [SpaceToSweep(row.id, row.owner) for row in rows]
 
 
 def spaces_by_tier(connection: Connection) -> list[tuple[bytes, str]]:
@@ -106,9 +105,14 @@ def manifest_pages(connection: Connection, space: bytes, after: bytes, limit: in
     return [(row.id, row.body) for row in connection.execute(query)]
 
 
-def swept(connection: Connection, space: bytes, unswept: int) -> None:
-    """All that manifests removed until `unswept` had named is looked through; not so if more were removed since."""
-    here = (spaces.c.id == space) & (spaces.c.unswept == unswept)
+def unswept(connection: Connection, space: bytes) -> int:
+    """How many steps removed manifests since the space was swept."""
+    return int(connection.execute(select(spaces.c.unswept).where(spaces.c.id == space)).scalar_one())
+
+
+def swept(connection: Connection, space: bytes, steps: int) -> None:
+    """All that manifests removed in these `steps` had named is looked through; not so if more were removed since."""
+    here = (spaces.c.id == space) & (spaces.c.unswept == steps)
     connection.execute(update(spaces).where(here).values(unswept=0))
 
 
