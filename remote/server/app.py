@@ -171,7 +171,8 @@ def _uvicorn_config(app: FastAPI, config: ServerConfig) -> uvicorn.Config:
         ssl_keyfile=str(config.tls_key) if config.tls_key else None,
         log_config=None,
         access_log=False,  # it would write query strings: see RequestLog
-        proxy_headers=False,
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=list(config.trusted_proxies),
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_SECONDS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from email.utils import parseaddr
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -169,6 +170,8 @@ class ServerConfig:
     """Where Prometheus asks; None: nowhere. 0: any free port."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """Addresses or networks of proxies whose `X-Forwarded-For` and `-Proto` say who called, and how."""
     public_url: str | None = None
     """The base of presigned URLs; None: the address by which the request came."""
     registration: Literal["open", "invite", "closed"] = "open"
@@ -206,6 +209,13 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         """`ValueError`, in words for the person who chose."""
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError(
+                    f"trusted_proxies: {proxy!r} is no address like 10.0.0.5, and no network like 10.0.0.0/24"
+                ) from None
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: both, or none")
         if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):

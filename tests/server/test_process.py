@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -238,3 +239,17 @@ def test_the_first_line_says_where_it_listens(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
         process.terminate()
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [("[]", "127.0.0.1"), ('["127.0.0.0/8"]', "203.0.113.9")])
+def test_who_called_is_believed_to_trusted_proxies_only(tmp_path: Path, trusted: str, seen: str) -> None:
+    file = tmp_path / "aloft.toml"
+    file.write_text(f"trusted_proxies = {trusted}\n")
+    with start_service(tmp_path / "data", config=file) as service, ExitStack() as closing_later:
+        client = Client(service)
+        closing_later.callback(client.http.close)
+        client.http.headers.update({"X-Forwarded-For": "198.51.100.7, 203.0.113.9", "X-Forwarded-Proto": "https"})
+        assert client.http.post("/v1/personal-tokens", json={"name": "t", "scopes": ["files:read"]}).is_success
+        assert client.http.get("/v1/audit").json()["events"][0]["address"] == seen
+        url = client.plan(b"some bytes")[0]["url"]
+        assert url.startswith("https" if seen != "127.0.0.1" else "http://")
