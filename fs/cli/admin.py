@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +20,7 @@ from fs.cli.wording import counted, human_size, moment
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from remote.server.backup import BackedUp
     from remote.server.database.accounts import AccountLine
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings of the service, as for `aloft serve`.")]
@@ -34,6 +37,8 @@ def add_to(app: typer.Typer) -> None:
     admin.command("users")(users)
     admin.command("gc")(gc)
     admin.command("recount")(recount)
+    admin.command("backup")(backup)
+    admin.command("restore")(restore)
     app.add_typer(admin, name="admin", rich_help_panel="Service")
 
 
@@ -171,6 +176,63 @@ def recount(
     lines = [f"{email}: {human_size(one.told)} was written down, {verb} {human_size(one.found)}" for email, one in wrong]
     found = [{"email": email, "told": one.told, "found": one.found} for email, one in wrong]
     emit({"wrong": found, "mended": not dry_run}, "\n".join(printable(line) for line in lines) or "all accounts are right", json)
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Where the backup is, or will be: on another disk.")],
+    config: Config = None,
+    data: Data = None,
+    json: JsonOption = False,
+) -> None:
+    """Back up the service's database, keys and objects; while it runs, and only what the last backup lacks.
+
+    The keys are in it: whoever reads the backup can do what the service can. Interrupted, the last backup stays whole.
+    """
+    from remote.server.backup import CannotBackUp, back_up
+
+    settings = load_settings(config, {"data": data})
+    with _bar("backed up", json=json) as told:
+        try:
+            report = back_up(settings, target, told)
+        except (CannotBackUp, OSError) as error:
+            fail(f"no backup was made: {error}")
+    _say(report, f"backed up to {target}", json=json)
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="The backup.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The new data folder: empty, or not there.")],
+    json: JsonOption = False,
+) -> None:
+    """Make a data folder of a backup. Devices that have seen more than is in it stop, and ask their person to reconnect."""
+    from remote.server.backup import CannotBackUp
+    from remote.server.backup import restore as make_folder_of
+
+    with _bar("restored", json=json) as told:
+        try:
+            report = make_folder_of(source, data, told)
+        except (CannotBackUp, OSError) as error:
+            fail(f"nothing was restored: {error}")
+    if not json:
+        note(f"Next: aloft serve --data {data}; on devices that stop: aloft reconnect")
+    _say(report, f"restored into {data}", json=json)
+
+
+@contextmanager
+def _bar(verb: str, *, json: bool) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=json or not sys.stderr.isatty()) as bars:
+        task = bars.add_task(f"objects {verb}", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _say(report: BackedUp, what: str, *, json: bool) -> None:
+    text = f"{counted(report.objects, 'object')}, {report.copied} of them new ({human_size(report.copied_bytes)}), {what}"
+    emit(asdict(report), text, json)
+    if report.lost:
+        fail(f"{counted(len(report.lost), 'object')} that files need cannot be read, the first is {report.lost[0]}")
 
 
 def _accounts_table(found: Sequence[AccountLine]) -> Table:

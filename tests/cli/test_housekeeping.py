@@ -1,4 +1,4 @@
-"""aloft admin gc, recount and users, as an administrator types them, beside a running service."""
+"""aloft admin gc, recount, users, backup and restore, as an administrator types them, beside a running service."""
 
 from __future__ import annotations
 
@@ -58,3 +58,17 @@ def test_usage_is_recounted_and_accounts_are_listed(aloft, registered, data):
     shown = aloft("admin", "users", "--data", str(data)).out
     assert "last log-in" in shown
     assert "never" not in shown
+
+
+def test_a_backup_is_restored(aloft, registered, data, tmp_path):
+    (file := tmp_path / "file").write_bytes(os.urandom(100_000))
+    assert aloft("put", str(file), "/file").code == 0
+    done = aloft("admin", "backup", str(tmp_path / "backup"), "--data", str(data))
+    assert done.out.startswith("1 object, 1 of them new (97.7 KiB), backed up to")
+    assert aloft("admin", "backup", str(tmp_path / "backup"), "--data", str(data), "--json").data["copied"] == 0
+    assert "another disk" in aloft("admin", "backup", str(data / "backup"), "--data", str(data)).err
+    again = tmp_path / "again"
+    assert aloft("admin", "restore", str(tmp_path / "backup"), "--data", str(again), "--json").data["objects"] == 1
+    (line,) = aloft("admin", "users", "--data", str(again), "--json").data["accounts"]
+    assert line["email"] == registered
+    assert "already" in aloft("admin", "restore", str(tmp_path / "backup"), "--data", str(again)).err

@@ -38,6 +38,15 @@ class WrongBody(Exception):
     """The bytes are not those that the link was signed for."""
 
 
+def path_of(folder: Path, key: str) -> Path:
+    """Where an object lies in a store's folder. `NoSuchObject` for a key that none has."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise NoSuchObject(key)
+    owner, name, shard = match.groups()
+    return folder / owner / shard / name
+
+
 class LocalStore:
     """`ObjectStore` on a folder, with the data plane's side (`incoming`, `open`) for the endpoint that serves it."""
 
@@ -143,11 +152,7 @@ class LocalStore:
             raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
 
     def _file(self, key: str) -> Path:
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise NoSuchObject(key)
-        owner, name, shard = match.groups()
-        return self._folder / owner / shard / name
+        return path_of(self._folder, key)
 
     def _settle(self, folder: Path) -> None:
         try:
