@@ -63,6 +63,8 @@ class History:
     def __init__(self) -> None:
         self.contents: dict[bytes, Written] = {EMPTY: Written(b"")}
         self._unfinished: list[Unfinished] = []
+        self._mixtures: set[bytes] = set()
+        """What crashes left that nobody wrote."""
 
     def write(self, writer: str, data: bytes, saw: Iterable[bytes]) -> bytes:
         """`data` is what the file is after a write by `writer`, who saw the contents `saw` in it. Returns its id."""
@@ -91,8 +93,13 @@ class History:
             return id_
         for unfinished in self._unfinished:
             if unfinished.explains(id_, data):
+                self._mixtures.add(id_)
                 return self.write(unfinished.device, data, [id_of(state) for state in unfinished.states])
         return id_ if id_ in self.contents else None
+
+    def outlives(self, young: bytes, old: bytes) -> bool:
+        """Whether `old` is what a crash left of contents from all of which `young` descends: its writer did not look first."""
+        return old in self._mixtures and all(self.descends(young, parent) for parent in self.contents[old].parents)
 
     def descends(self, young: bytes, old: bytes) -> bool:
         """Whether whoever wrote `young` had seen `old`, or something that descends from it. A content descends from itself."""

@@ -304,7 +304,7 @@ class Ledger:
             return
         known = self._devices[device]
         seen = known.emptied.get(id_, ()) if content == EMPTY else (content,)
-        unseen = not any(self.history.descends(one, before) for one in (*seen, content))
+        unseen = not any(self.history.descends(one, before) or self.history.outlives(one, before) for one in (*seen, content))
         if unseen and not self._is_brought_back_again(id_, content):
             self.fail(f"{device} overwrote {self.name(before)} with {self.name(content)}, whose writer has not seen it")
         views = known.views.get(id_, ())

@@ -259,6 +259,18 @@ def test_a_crash_leaves_what_was_closed_or_something_written_since(world: World)
     assert "which nobody wrote" in world.faults
 
 
+def test_what_a_crash_left_is_written_over_by_who_was_interrupted(world: World) -> None:
+    ino, _, id_ = world.shared("a", b"first")
+    world.ada.write(ino, b"second")
+    world.ada.write(ino, b"3RD", closed=False)
+    world.ledger.device_crashed("ada")
+    world.ledger.device_started("ada", world.ada.path)
+    world.ada.write(ino, b"new")  # without a look at it
+    world.ada.send(write(id_, b"3RDond", world.rev(id_)))  # from a draft of before the crash
+    world.ada.send(write(id_, b"new", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+
+
 def test_a_read_shows_what_was_written(world: World) -> None:
     ino, _, _ = world.shared("a", b"first")
     handle = world.ledger.opened("ada", File(ino))
