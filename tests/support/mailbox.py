@@ -7,6 +7,7 @@ import email
 import queue
 import ssl
 import threading
+from contextlib import suppress
 from email import policy
 from email.message import EmailMessage
 from typing import Any
@@ -64,7 +65,8 @@ class Mailbox:
         await asyncio.gather(*sessions, return_exceptions=True)
         for connection in self._connections:
             if connection.transport is not None:
-                connection.transport.abort()
+                with suppress(AttributeError):  # asyncio's, for a TLS transport that is closed for the second time
+                    connection.transport.abort()
         await asyncio.sleep(0)  # what was aborted is closed in the next turn
 
     def _serve(self) -> SMTP:
