@@ -84,7 +84,10 @@ async def test_replaced_and_deleted_contents_can_still_be_fetched(ada: Device) -
     await ada.accept(remove(ada.space, "f", inode, seen=3))
     assert (await ada.try_download(object_id(old), object_id(new))).status_code == 200
     assert await ada.manifest(inode, chunked(old)) is not None
-    assert await ada.manifest(new_id(), chunked(old)) is None, "a manifest belongs to an inode"
+    assert await ada.manifest(new_id(), chunked(old)) is not None, "a conflicted copy, which only its device knows, lies on it"
+    assert await ada.manifest(inode, chunked(b"never sent")) is None
+    eve = await ada.world.device("eve@example.org")
+    assert await eve.manifest(inode, chunked(old)) is None, "a manifest belongs to a space"
 
 
 async def test_a_manifest_that_lies_about_a_length_is_refused(ada: Device) -> None:
