@@ -370,14 +370,23 @@ class Ledger:
         mine, theirs = self.sees(device, source), self.content(manifest)
         if theirs in mine and self._replicas[device].execute(_IS_HASHED, (source,)).fetchone() != (1,):
             return  # the drive cannot know yet that they are equal
-        if self.was_restored and self._replicas[device].execute(_BASE_IS_LOST, (source,)).fetchone() is not None:
-            return  # what it was made from is lost on the service, or was: another device may have sent it again
+        if self.was_restored and self._base_went_back(device, source, theirs):
+            return
         excused = self._devices[device].stale | self._came_back
         if any(id_ in excused or self.history.contents[id_].forgiven for id_ in (*mine, theirs)):
             return
         if all(id_ == theirs or self.history.is_surely_related(id_, theirs) for id_ in mine):
             names = ", ".join(self.name(id_) for id_ in mine)
             self.fail(f"{device} made a copy of {names} beside {self.name(theirs)}, though one of them replaced the other")
+
+    def _base_went_back(self, device: str, source: int, theirs: bytes) -> bool:
+        """Whether what is in `source` was made from something that the service lost: base is nothing then, or what the service
+        was restored to. Another device may have sent again what lies between, and nobody can tell that from an edit."""
+        base = self._replicas[device].execute(_BASE_MANIFEST, (source,)).fetchone()
+        if base is None or base[0] is None:
+            return base is not None
+        content = EMPTY if base[0] == EMPTY_MANIFEST_ID else self.content(base[0])
+        return content != theirs and self.history.descends(theirs, content)
 
     def copied(self, device: str, source: int, copy: int, content: Contents) -> None:
         """The merge made a conflicted copy of the content."""
@@ -485,7 +494,7 @@ _CONTENT = (
 """A draft that holds nothing was made by the drive, so that what the service lost is sent again."""
 _IS_HASHED = "SELECT sealed AND sha256 IS NOT NULL FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1"
 """Of what was written last: what was written before it says nothing."""
-_BASE_IS_LOST = "SELECT 1 FROM inode_base WHERE ino = ? AND manifest_id IS NULL"
+_BASE_MANIFEST = "SELECT manifest_id FROM inode_base WHERE ino = ?"
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "
     "OR EXISTS (SELECT 1 FROM inode_base b WHERE b.ino = x.ino) OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = x.ino) "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cache.store.schema import ROOT
+from remote.manifest import manifest_id
 from tests.simulation.history import EMPTY, History, id_of
 from tests.simulation.ledger import Violation
 from tests.simulation.toys import File, World
-from tests.support.wire import create, entry, file_row, mkdir, move, remove, write
+from tests.support.wire import create, entry, file_row, inline, mkdir, move, remove, write
 
 # ------------------------------------------------------------------------------------------------------------- overwriting
 
@@ -350,6 +351,25 @@ def test_a_copy_of_what_was_edited_further_is_found(world: World) -> None:
     here, _, _ = world.shared("a", b"first")
     world.ada.write(here, b"second")
     assert "though one of them replaced the other" in copy_is_judged(world, here, b"first")
+
+
+def test_a_copy_of_what_was_made_from_a_lost_content_is_right_beside_that_one(world: World) -> None:
+    """Another device sent it again to the restored service, after this one had taken what that has as its base (seed 57619)."""
+    here, _, id_ = world.shared("a", b"first")
+    world.ada.write(here, b"second")
+    world.ada.send(write(id_, b"second", world.rev(id_)))
+    world.ada.has(here, b"second")
+    world.ada.write(here, b"third")
+    base = "INSERT OR REPLACE INTO inode_base (ino, known, manifest_id) VALUES (?, 1, ?)"
+    world.ada.database.sql.execute(base, (here, manifest_id(inline(b"first"))))
+    world.ledger.service_restored()
+    assert copy_is_judged(world, here, b"second") == ""
+    world.ada.database.sql.execute(base, (here, manifest_id(inline(b"second"))))
+    assert "though one of them replaced the other" in copy_is_judged(world, here, b"second")
+    world.ledger.wrong.clear()
+    world.ada.database.sql.execute(base, (here, manifest_id(inline(b"first"))))
+    world.ledger.was_restored = False
+    assert "though one of them replaced the other" in copy_is_judged(world, here, b"second")
 
 
 def test_a_copy_beside_its_equal_is_found_once_the_drive_has_hashed_what_was_written_last(world: World) -> None:
