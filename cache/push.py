@@ -202,7 +202,7 @@ class Push:
             if not self._is_of_another_epoch(outstanding):
                 raise  # until the feed says what that means
             if self._store.outstanding(space.number) == outstanding:
-                self._store.close_commit(space.number, 0)
+                self._give_up(space)
             return
         crash_point("commit.answered")
         self._connection.went_well()
@@ -226,10 +226,15 @@ class Push:
     def _rejected(self, space: SpaceRow, outstanding: Outstanding, error: Rejected) -> None:
         """The service calls the commit as a whole invalid, and recorded nothing: find the group by sending fewer."""
         groups = CommitRequest.model_validate_json(outstanding.body).groups
-        self._store.close_commit(space.number, 0)
         if len(groups) == 1:
             self._hold(groups[0], str(error))
         self._groups_max = max(1, len(groups) // 8)
+        self._give_up(space)
+
+    def _give_up(self, space: SpaceRow) -> None:
+        """No commit is outstanding any more, and none was recorded: what it held up is merged now, and not with the next page."""
+        self._store.close_commit(space.number, 0)
+        self._merger.try_merge()
 
     def _is_of_another_epoch(self, outstanding: Outstanding) -> bool:
         """The service was restored, and this device had seen nothing of what it lost: what it refused is made anew."""

@@ -62,9 +62,12 @@ class Known:
     stale: set[bytes] = field(default_factory=set)
     """Contents that came back with a restored home: the device does not know what became of them."""
 
+    unsent: Counter[bytes] = field(default_factory=Counter)
+    """In a backup: how many names of each inode the service did not have."""
+
     def copy(self) -> Known:
         views = {inode: set(seen) for inode, seen in self.views.items()}
-        return Known(dict(self.local), dict(self.emptied), views, set(self.fresh), set(self.stale))
+        return Known(dict(self.local), dict(self.emptied), views, set(self.fresh), set(self.stale), Counter(self.unsent))
 
 
 class Ledger:
@@ -86,6 +89,10 @@ class Ledger:
         that one: others cannot know that it is an old one."""
         self._brought_back: dict[bytes, set[bytes]] = {}
         """Of an inode without a name, the contents that gave it one again, of whose writers none had seen what it held."""
+        self._emptied: dict[bytes, set[bytes]] = {}
+        """Of an inode, the contents that an empty one replaced on the service, and whose writer had seen them."""
+        self._filled: dict[bytes, set[bytes]] = {}
+        """Of an inode, the contents that replaced an empty one."""
         self._contents: dict[bytes, bytes] = {}
         """Which content each manifest is that the service ever had."""
         self._links: Counter[bytes] = Counter()
@@ -305,8 +312,12 @@ class Ledger:
         known = self._devices[device]
         seen = known.emptied.get(id_, ()) if content == EMPTY else (content,)
         unseen = not any(self.history.descends(one, before) or self.history.outlives(one, before) for one in (*seen, content))
-        if unseen and not self._is_brought_back_again(id_, content):
+        if unseen and not self._is_brought_back_again(id_, content) and not self._is_emptied_again(id_, content, before):
             self.fail(f"{device} overwrote {self.name(before)} with {self.name(content)}, whose writer has not seen it")
+        if content == EMPTY and not unseen:
+            self._emptied.setdefault(id_, set()).add(before)
+        if before == EMPTY:
+            self._filled.setdefault(id_, set()).add(content)
         views = known.views.get(id_, ())
         seen_here = any(self.history.descends(one, before) or self._is_brought_back_again(id_, one) for one in views)
         if not tree.is_named(id_) and not seen_here and id_ not in self._given_up:
@@ -315,6 +326,13 @@ class Ledger:
     def _is_brought_back_again(self, id_: bytes, content: bytes) -> bool:
         """An edit beat a deletion, which the restored service has forgotten: the device takes it for one of what was deleted."""
         return self.was_restored and any(self.history.descends(content, one) for one in self._brought_back.get(id_, ()))
+
+    def _is_emptied_again(self, id_: bytes, content: bytes, before: bytes) -> bool:
+        """Nothing tells one empty content from another, so that none has a descent: whoever has one that the restored service
+        lost, or what was written into it, sends that again."""
+        filled = content == EMPTY or any(self.history.descends(content, one) for one in self._filled.get(id_, ()))
+        emptied = self._emptied.get(id_, ())
+        return self.was_restored and filled and any(self.history.descends(one, before) for one in emptied)
 
     def _check_revival(self, device: str, tree: Tree, id_: bytes) -> None:
         if id_ not in self._devices[device].fresh and not self.was_restored:
@@ -432,6 +450,7 @@ class Ledger:
         """What `device_restored` needs when the home is put back to what it is now. Of open files, what is in it is as after a
         crash."""
         known, contents = self._devices[device].copy(), frozenset(self.history.contents)
+        known.unsent = Counter(dict(self._replicas[device].execute(_UNSENT_NAMES).fetchall()))
         for handle in self._unpromised(device):
             self.history.interrupted(device, handle.states)
             contents -= {*handle.states[1:]}
@@ -446,6 +465,7 @@ class Ledger:
         known, before = backup
         removed = self._devices[device].views
         self._devices[device] = known.copy()
+        self._links.update(known.unsent)  # what became of these names meanwhile it does not know: they are given once more
         for inode, seen in removed.items():  # a commit that was under way may be applied after this
             self._devices[device].views.setdefault(inode, set()).update(seen)
         self._devices[device].stale |= {id_ for content in known.local.values() for id_ in content}
@@ -495,6 +515,10 @@ _CONTENT = (
 _IS_HASHED = "SELECT sealed AND sha256 IS NOT NULL FROM draft WHERE ino = ? ORDER BY id DESC LIMIT 1"
 """Of what was written last: what was written before it says nothing."""
 _BASE_MANIFEST = "SELECT manifest_id FROM inode_base WHERE ino = ?"
+_UNSENT_NAMES = (
+    "SELECT x.id, count(*) FROM entry e JOIN entry_base b USING (parent, name) JOIN identity x ON x.ino = e.ino "
+    "JOIN inode i ON i.ino = e.ino WHERE b.ino IS NOT e.ino AND i.kind <> 'directory' GROUP BY x.id"
+)
 _IS_DIRTY = (
     "SELECT EXISTS (SELECT 1 FROM identity x WHERE x.id = ? AND (EXISTS (SELECT 1 FROM draft d WHERE d.ino = x.ino) "
     "OR EXISTS (SELECT 1 FROM inode_base b WHERE b.ino = x.ino) OR EXISTS (SELECT 1 FROM entry_base b WHERE b.ino = x.ino) "

@@ -338,3 +338,33 @@ def test_who_waits_to_hear_of_a_conflict_does_not_wait_for_a_future_that_is_lost
         assert any("bob" in name for name in names(world.devices[0])), "what bob wrote is on the service"
 
     stage(play)
+
+
+def test_what_a_refused_commit_held_up_is_merged_at_once() -> None:
+    """A commit of a lost epoch was dropped, and the listing that waited for it was merged only with the next page, which comes
+    a minute later where nothing happens; until then nothing was sent either (seed 61783)."""
+
+    async def play(world: World) -> None:
+        ada, bob = world.people
+        await do(ada, "create", b=A)
+        await world.settle()
+        world.backend.back_up()
+        wire = world.devices[1].wire
+        wire.set_gates(push=False, pull=False)
+        await do(bob, "overwrite")
+        await world.settle_for(2.0)  # bob's commit is stored, and waits at the gate
+        await world.restore_service()
+        await do(ada, "create", b=B)
+        await do(ada, "create", b=FOLDER)
+        await world.settle_for(3.0)
+        await do(ada, "unlink", a=2)
+        await world.settle_for(3.0)
+        world.collect()  # of what bob has not heard: he has to list anew
+        wire.set_gates(push=False, pull=True)
+        await world.settle_for(3.0)
+        assert names(world.devices[1]) == ["a"], "nothing is merged with a commit outstanding"
+        wire.set_gates(push=True, pull=True)
+        await world.settle_for(10.0)
+        assert names(world.devices[1]) == ["a", "b"]
+
+    stage(play)

@@ -57,6 +57,25 @@ def test_an_edit_that_brought_a_file_back_may_do_so_again_on_a_restored_service(
     assert "bob overwrote" in world.faults
 
 
+def test_what_was_emptied_may_be_emptied_again_on_a_restored_service(world: World) -> None:
+    """And what was written into it is sent again, too: an empty content has no descent (seeds 61234, 61808, 67840)."""
+    here, there, id_ = world.shared("a", b"first")
+    world.bob.write(there, b"")
+    world.bob.send(write(id_, b"", world.rev(id_)))
+    world.ada.has(here, b"")
+    world.ada.write(here, b"second")
+    world.ada.send(write(id_, b"second", world.rev(id_)))
+    world.ledger.raise_if_wrong()
+    for again in (b"", b"second"):
+        for restored in (True, False):
+            world.ledger.was_restored = True
+            world.ada.send(write(id_, b"first", world.rev(id_)))
+            world.ledger.was_restored = restored
+            world.ledger.wrong.clear()
+            world.ada.send(write(id_, again, world.rev(id_)))
+            assert ("ada overwrote" in world.faults) != restored
+
+
 def test_an_emptied_file_remembers_what_was_seen_in_it(world: World) -> None:
     _, there, id_ = world.shared("a", b"first")
     world.bob.write(there, b"")
@@ -294,6 +313,26 @@ def test_a_read_after_a_crash_settles_what_it_is(world: World) -> None:
     assert not handle.uncertain
     world.ledger.check_read(handle, b"third")
     assert world.faults
+
+
+def test_a_name_that_was_not_sent_when_the_home_was_backed_up_may_be_given_twice(world: World) -> None:
+    """It is given again, though it was moved meanwhile (seed 61711)."""
+    here, _, id_ = world.shared("a", b"first")
+    for name in ("b", "c"):
+        world.ledger.naming("ada", name)
+    world.ledger.linking("ada", here)
+    world.ada.replica.link(here, ROOT, "b")
+    backup = world.ledger.device_backed_up("ada")
+    root = world.ada.root
+    for group in ({"entries": [entry(root, "b", None, id_)]}, move(id_, (root, "b"), (root, "c"))):
+        world.ada.send(group)
+    world.ledger.device_restored("ada", backup)
+    world.ada.send({"entries": [entry(root, "b", None, id_)]})
+    world.ledger.raise_if_wrong()
+    for name in ("d", "e"):
+        world.ledger.naming("ada", name)
+        world.ada.send({"entries": [entry(root, name, None, id_)]})
+    assert "nobody linked it" in world.faults
 
 
 def test_a_restored_home_loses_only_what_it_wrote_since(world: World) -> None:

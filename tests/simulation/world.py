@@ -233,10 +233,14 @@ class World:
 
     async def _collect(self, device: Device, step: Step) -> None:
         if self.backend.service is not None:
-            self._count("fault: collection")
-            self.backend.collect()
-            self.ledger.service_collected()
-            self._collected = True
+            self.collect()
+
+    def collect(self) -> None:
+        """The service forgets what it need not know any more: whoever has not heard of it lists anew."""
+        self._count("fault: collection")
+        self.backend.collect()
+        self.ledger.service_collected()
+        self._collected = True
 
     async def _back_up_home(self, device: Device, step: Step) -> None:
         device.back_up()
