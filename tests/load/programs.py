@@ -183,7 +183,8 @@ class Copies(ProgramWorker):
                 path.write_bytes(path.read_bytes()[:100_000] + self.random.randbytes(500))
 
     def _sync(self) -> None:
-        copy = ["rsync", "-aH", "--delete", f"{self._source}/", f"{self._copy}/"]
+        # Else two files of one size and one second are taken for equal.
+        copy = ["rsync", "-aH", "--modify-window=-1", "--delete", f"{self._source}/", f"{self._copy}/"]
         self.run_program("rsync", copy)
         self._compare()
 
