@@ -123,14 +123,14 @@ class FileWorker(Worker):
         offset = self.random.randrange(min(size, len(self._model.content) + 10_000))
         data = self._bytes(size - offset)
         self._change(lambda: self._model.write(offset, data))
-        self._all_written(self.do("write", lambda: os.pwrite(self._fd, data, offset)), data)
+        self._write_all("write", lambda rest: os.pwrite(self._fd, rest, offset + len(data) - len(rest)), data)
 
     def _append(self) -> None:
         if not self._appends or len(self._model.content) > SIZES[self._current]:
             return
         data = self._bytes(20_000)
         self._change(lambda: self._model.append(data))
-        self._all_written(self.do("append", lambda: os.write(self._fd, data)), data)
+        self._write_all("append", lambda rest: os.write(self._fd, rest), data)
 
     def _truncate(self) -> None:
         size = self.random.choice((0, self.random.randrange(SIZES[self._current]), len(self._model.content) // 2))
@@ -221,8 +221,12 @@ class FileWorker(Worker):
         change()
         self._changes += 1
 
-    def _all_written(self, written: int, data: bytes) -> None:
-        self.must(written == len(data), f"{written} of {len(data)} bytes were written")
+    def _write_all(self, name: str, write: Callable[[bytes], int], data: bytes) -> None:
+        """A mount that ends in the middle of a write leaves it short; writing the rest says why."""
+        while data:
+            written = self.do(name, lambda rest=data: write(rest))  # type: ignore[misc]
+            self.must(written > 0, "a write wrote nothing")
+            data = data[written:]
 
     def _compare(self, number: int) -> None:
         found = self.read_whole(self._path(number))

@@ -247,10 +247,13 @@ class Ledger:
         self._find(handle)
         for id_ in handle.content:
             self.history.contents[id_].promised = True
-        if handle.file.ino is not None:
-            self._devices[handle.device].local[handle.inode] = handle.content
-            if self._is_deleted_here(handle, handle.file.ino):
+        if handle.file.ino is None:  # another device's content has its inode: it has no file of its own that anybody sees
+            if handle.deleted:
                 self._delete(handle.content)
+            return
+        self._devices[handle.device].local[handle.inode] = handle.content
+        if self._is_deleted_here(handle, handle.file.ino):
+            self._delete(handle.content)
 
     def released(self, handle: Handle) -> None:
         if handle.handles == 0:

@@ -265,6 +265,22 @@ def test_what_was_not_closed_need_not_be_found(world: World) -> None:
     assert world.ledger.history.lost(found(world)) == []
 
 
+def test_what_was_deleted_here_goes_with_its_handle_also_if_another_edit_brought_the_file_back(world: World) -> None:
+    """The service's content took the inode over, and the handle has a file that nobody sees (seed 64909)."""
+    for name, deleted in (("a", True), ("b", False)):
+        _, there, _ = world.shared(name, b"first")
+        file = File(there)
+        handle = world.ledger.opened("bob", file)
+        if deleted:
+            world.bob.unlink(name)
+        data = f"bob's {name}".encode()
+        handle.write(0, data)
+        file.ino = None
+        handle.kept()
+        handle.released()
+        assert (id_of(data) in world.ledger.history.lost(found(world))) != deleted
+
+
 def test_a_crash_leaves_what_was_closed_or_something_written_since(world: World) -> None:
     ino, _, id_ = world.shared("a", b"first")
     world.ada.write(ino, b"second")
