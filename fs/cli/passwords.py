@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     password.command("forgotten")(forgotten)
     password.command("new")(new)
     app.add_typer(password, name="password", rich_help_panel=PANEL)
+    app.command("passwd", hidden=True)(change)
 
 
 def change(

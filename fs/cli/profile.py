@@ -29,6 +29,8 @@ def add_to(app: typer.Typer) -> None:
     account.command("log")(log)
     account.command("close")(close)
     app.add_typer(account, name="account", rich_help_panel=PANEL)
+    app.command("profile", hidden=True)(show)  # what people type who come from elsewhere
+    app.command("close-account", hidden=True)(close)
 
 
 def show_by_default(context: typer.Context, json: JsonOption = False) -> None:

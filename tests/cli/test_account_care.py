@@ -59,6 +59,13 @@ def test_closing_the_account(aloft, registered, service, home, tmp_path, monkeyp
     assert aloft("login", "--email", registered, "--server", service.url, home=tmp_path / "other").code == 4
 
 
+def test_the_names_that_people_type_who_come_from_elsewhere(aloft, registered, monkeypatch):
+    assert aloft("profile", "--json").data == aloft("account", "show", "--json").data
+    monkeypatch.setenv("ALOFT_NEW_PASSWORD", BETTER)
+    assert aloft("passwd", "--json").data == {"changed": True, "logged_out_others": False}
+    assert aloft("close-account", "--yes", "--json", password=BETTER).data == {"closed": registered}
+
+
 def test_closing_leaves_no_change_behind_unsaid(aloft, registered, monkeypatch):
     monkeypatch.setattr("cache.replica.unpushed_changes", lambda home: 2)
     ran = aloft("account", "close", "--yes")
