@@ -6,6 +6,7 @@ Served on a bind of its own (`metrics_port`), never to devices. No label grows w
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from wsgiref.simple_server import WSGIServer
 
@@ -48,6 +49,15 @@ class Metrics:
             ["operation"],
             registry=self.registry,
         )
+
+        self._feed_lag = Histogram(
+            "aloft_feed_lag_seconds", "From hearing of a change to answering a device that waited for it.", buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+
+    def fed(self, woken: float) -> None:
+        """A device that waited gets its news; it was woken then (`time.perf_counter`)."""
+        self._feed_lag.observe(time.perf_counter() - woken)
 
     def answered(self, method: str, route: str, status: int, seconds: float, received: int, sent: int) -> None:
         """`status` 0: the caller went away first."""

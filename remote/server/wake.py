@@ -7,6 +7,7 @@ on the event loop.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -22,12 +23,18 @@ class Waiter:
 
     def __init__(self) -> None:
         self._event = anyio.Event()
+        self.woken: float | None = None
+        """When it was woken since it waited last, or while it did (`time.perf_counter`); None: it was not."""
 
     def wake(self) -> None:
+        if not self._event.is_set():
+            self.woken = time.perf_counter()
         self._event.set()
 
     async def wait(self, seconds: float) -> bool:
         """Whether something happened within `seconds`; the waiter is then ready to wait again."""
+        if not self._event.is_set():
+            self.woken = None
         with anyio.move_on_after(seconds):
             await self._event.wait()
         happened = self._event.is_set()

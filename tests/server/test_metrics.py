@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NoReturn
 
+import anyio
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -51,6 +52,22 @@ async def test_the_state_is_told(world: World, ada: Device) -> None:
     }  # fmt: skip
     assert found["aloft_used_bytes", ()] > 0
     assert found["aloft_job_age_seconds", ("garbage",)] == 60
+
+
+async def test_the_lag_of_the_feed_is_that_of_who_waited(world: World, ada: Device) -> None:
+    async def lags() -> float:
+        return told(world)["aloft_feed_lag_seconds_count", ()]
+
+    await ada.changes()
+    await ada.changes(wait=0)
+    assert await lags() == 0, "nobody waited"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: ada.changes(wait=50))
+        while world.service.wake.waiting() == 0:  # noqa: ASYNC110 (nothing tells that somebody waits now)
+            await anyio.sleep(0.01)
+        await ada.accept(create(ada.space, "f", new_id(), b"x"))
+    assert await lags() == 1
+    assert told(world)["aloft_feed_lag_seconds_sum", ()] > 0
 
 
 def refuse(error: Exception) -> Callable[..., NoReturn]:

@@ -43,6 +43,8 @@ async def changes(
             page = await service.in_thread(look)
             left = until - anyio.current_time()
             if page.worth_sending or left <= 0 or service.wake.closed:
+                if page.worth_sending and waiter.woken is not None:
+                    service.metrics.fed(waiter.woken)
                 return json_answer(page.answer)
             if not await _wait(request, waiter, left):
                 return Response(status_code=CLIENT_CLOSED)
