@@ -75,7 +75,6 @@ class FileWorker(Worker):
 
     def recover(self) -> None:
         """The open file may be a mixture; the others are as they were."""
-        self._drop()
         self._settle_name()
         for number in range(FILES):
             if self._models[number].is_closed:
@@ -102,7 +101,7 @@ class FileWorker(Worker):
         self.do("close", lambda: os.close(descriptor))
         self._model.closed()
 
-    def _drop(self) -> None:
+    def let_go(self) -> None:
         if self._fd >= 0:
             descriptor, self._fd = self._fd, -1
             try:
