@@ -18,13 +18,13 @@ import trio
 
 from cache.disk import sync_folder
 from fs.home import Home
+from remote.accountapi import DeviceLogin, Login, LoginRequest, RegisterRequest
 from remote.accounts import Accounts
 from remote.api import NotAuthenticated, RemoteError, TooManyDevices, Transient
 from remote.crashpoints import crash_point
 from remote.credentials import Credentials, CredentialStore, TokenPair
 from remote.http import open_service
 from remote.myaccount import MyAccount
-from remote.protocol import DeviceLogin, Login, LoginRequest, RegisterRequest
 from remote.tokens import StoredTokens
 
 ID_HEX = 32

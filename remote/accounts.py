@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import httpx
 
-from remote.calls import Api, Timeouts
-from remote.endpoint import Endpoint
-from remote.protocol import (
+from remote.accountapi import (
     Account,
     ForgottenPassword,
     Login,
@@ -21,6 +19,8 @@ from remote.protocol import (
     TokenLogin,
     Tokens,
 )
+from remote.calls import Api, Timeouts
+from remote.endpoint import Endpoint
 
 
 class Accounts:

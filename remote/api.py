@@ -30,12 +30,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from remote.accountapi import AccountInfo, DeviceList
 from remote.protocol import (
-    AccountInfo,
     ChangesPage,
     CommitAnswer,
     Device,
-    DeviceList,
     DownloadPlan,
     FileToUpload,
     FolderPage,

@@ -17,10 +17,11 @@ from typing import Literal
 import trio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from remote.accountapi import Account, Tokens
 from remote.api import NotAuthenticated, Unreachable
 from remote.crashpoints import crash_point
 from remote.endpoint import BadAddress, Endpoint
-from remote.protocol import Account, Device, Id, Tokens
+from remote.protocol import Device, Id
 
 LOCK_SECONDS = 45.0
 """A refresh elsewhere that takes longer than this has met a service that does not answer, as we would."""

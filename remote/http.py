@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import trio
 
+from remote.accountapi import AccountInfo, DeviceList
 from remote.accounts import Accounts
 from remote.api import Nonsense, NotAuthenticated, RemoteError, Service
 from remote.calls import Api, Timeouts
@@ -24,11 +25,9 @@ from remote.endpoint import BadAddress, Endpoint
 from remote.link import Direction, LinkMeter, RateLimit
 from remote.problems import error_from_store, store_error_from_transport, wrong_bytes
 from remote.protocol import (
-    AccountInfo,
     Answer,
     ChangesPage,
     CommitAnswer,
-    DeviceList,
     DownloadPlan,
     DownloadRequest,
     FileToUpload,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from remote.http import HttpService
-from remote.protocol import (
+from remote.accountapi import (
     AccountChange,
     AccountClosing,
     AccountInfo,
@@ -16,6 +15,7 @@ from remote.protocol import (
     TierName,
     TokenRequest,
 )
+from remote.http import HttpService
 
 
 class MyAccount:

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import trio
 
+from remote.accountapi import Tokens
 from remote.api import NotAuthenticated, Transient
 from remote.crashpoints import crash_point
 from remote.credentials import Credentials, CredentialStore, TokenPair
-from remote.protocol import Tokens
 
 
 class TokenSource(Protocol):

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fs.session import Session
+    from remote.accountapi import AccountInfo, DeviceList
     from remote.credentials import Credentials
-    from remote.protocol import AccountInfo, Device, DeviceList
+    from remote.protocol import Device
 
 PANEL = "Account"
 
@@ -67,9 +68,9 @@ def register(
     """
     import trio
 
+    from remote.accountapi import RegisterRequest
     from remote.accounts import Accounts
     from remote.problems import AlreadyExists
-    from remote.protocol import RegisterRequest
 
     endpoint = find_endpoint(server, ca, insecure, None)
     email = needed(email, "--email E")
@@ -104,8 +105,8 @@ def login(
     import trio
 
     from fs.home import open_home
+    from remote.accountapi import LoginRequest
     from remote.accounts import Accounts
-    from remote.protocol import LoginRequest
 
     session = _session()
     last = session.last()

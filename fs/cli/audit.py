@@ -12,7 +12,7 @@ from fs.cli.wording import moment
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from remote.protocol import AuditPage
+    from remote.accountapi import AuditPage
 
 Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=500, help="How many events, the newest first.")]
 Before = Annotated[str | None, typer.Option("--before", metavar="POINT", help="Older ones: the point that a listing ended with.")]

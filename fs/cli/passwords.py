@@ -47,8 +47,8 @@ def change(
     """
     import trio
 
+    from remote.accountapi import PasswordChange
     from remote.myaccount import MyAccount
-    from remote.protocol import PasswordChange
 
     present = ask_password(password_stdin, what="Present password")
     request = checked(
@@ -76,8 +76,8 @@ def forgotten(
 
     from fs.home import open_home
     from fs.session import Session
+    from remote.accountapi import ForgottenPassword
     from remote.accounts import Accounts
-    from remote.protocol import ForgottenPassword
 
     last = Session(open_home()).last()
     endpoint = find_endpoint(server, ca, insecure, last)
@@ -103,8 +103,8 @@ def new(
 
     from fs.home import open_home
     from fs.session import Session
+    from remote.accountapi import NewPassword
     from remote.accounts import Accounts
-    from remote.protocol import NewPassword
 
     endpoint = find_endpoint(server, ca, insecure, Session(open_home()).last())
     request = checked(NewPassword, code=code, new_password=ask_new_password(password_stdin))

@@ -18,7 +18,7 @@ from fs.cli.wording import human_size, moment
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from remote.protocol import AccountChange, AccountInfo, AuditPage
+    from remote.accountapi import AccountChange, AccountInfo, AuditPage
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,7 +55,7 @@ def change(
     """Change the name or the settings; what is not given stays."""
     import trio
 
-    from remote.protocol import AccountChange, SettingsChange
+    from remote.accountapi import AccountChange, SettingsChange
 
     chosen = {key: value for key, value in (("language", language), ("time_zone", time_zone)) if value is not None}
     request: dict[str, Any] = {} if name is None else {"name": name}

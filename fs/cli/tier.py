@@ -15,7 +15,7 @@ from fs.cli.wording import human_rate, human_size
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from remote.protocol import AccountTier, TierName
+    from remote.accountapi import AccountTier, TierName
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def tier(
     import trio
 
     from fs.home import open_home
-    from remote.protocol import TierName
+    from remote.accountapi import TierName
 
     chosen = None
     if name is not None:

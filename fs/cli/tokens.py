@@ -17,8 +17,8 @@ from fs.cli.wording import moment
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from remote.accountapi import PersonalTokenList
     from remote.myaccount import MyAccount
-    from remote.protocol import PersonalTokenList
 
 R = TypeVar("R")
 
@@ -54,8 +54,8 @@ def create(
 
     from fs.home import open_home
     from fs.session import Session
+    from remote.accountapi import TokenLogin, TokenRequest
     from remote.accounts import Accounts
-    from remote.protocol import TokenLogin, TokenRequest
 
     fields: dict[str, Any] = {"name": name, "scopes": scope, "expires_in_days": None if never_expires else days}
     if email is None:

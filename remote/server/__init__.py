@@ -1,1 +1,1 @@
-"""The service. Imports of `remote` only the protocol (`remote.protocol`, `remote.manifest`, `remote.names`)."""
+"""The service. Imports of `remote` only the wire (`protocol`, `accountapi`, `fileapi`) and what that speaks of."""

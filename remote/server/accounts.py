@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row
 
+from remote.accountapi import Account, AccountChange, PasswordChange, RegisterRequest, Settings, TierName
 from remote.crashpoints import crash_point
-from remote.protocol import Account, AccountChange, PasswordChange, ProblemType, RegisterRequest, Settings, TierName
+from remote.protocol import ProblemType
 from remote.server.codes import code_hash, new_code
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as rows

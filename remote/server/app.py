@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import fileapi, protocol
+from remote import accountapi, fileapi, protocol
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
@@ -61,6 +61,8 @@ ROUTES = (
     filedownloads,
     trash,
 )
+WIRE = (protocol, accountapi, fileapi)
+"""Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20
 """How long requests may go on after the service was told to stop."""
@@ -269,9 +271,14 @@ async def _readiness(request: Request) -> Response:
 def _describe(app: FastAPI) -> dict[str, Any]:
     """OpenAPI, with the protocol's models: routes read and write them past FastAPI, which so does not know them."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=protocol.__doc__)
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            routes=app.routes,
+            description="\n".join(module.__doc__ or "" for module in WIRE),
+        )
         kinds = (protocol.Request, protocol.Answer)
-        named = {**vars(protocol), **vars(fileapi)}.values()
+        named = {name: each for module in WIRE for name, each in vars(module).items()}.values()
         models = [each for each in named if isinstance(each, type) and issubclass(each, kinds) and each not in kinds]
         _, definitions = models_json_schema(
             [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from remote.protocol import AuditEvent, AuditPage, ProblemType
+from remote.accountapi import AuditEvent, AuditPage
+from remote.protocol import ProblemType
 from remote.server.accounts import email_key
 from remote.server.database import accounts as account_rows
 from remote.server.database import audit as rows

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from remote.protocol import TierName
+from remote.accountapi import TierName
 
 GIB = 2**30
 TIB = 2**40

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from remote.accountapi import Account, DeviceList, Login, LoginRequest, Scope, Tokens
 from remote.crashpoints import crash_point
-from remote.protocol import Account, Device, DeviceList, Login, LoginRequest, ProblemType, Scope, Tokens
+from remote.protocol import Device, ProblemType
 from remote.server.codes import code_hash, new_code
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as account_rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from remote.protocol import TierName
+from remote.accountapi import TierName
 from remote.server.database import contents as content_rows
 from remote.server.database import garbage as garbage_rows
 from remote.server.database import trash as trash_rows

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from remote.protocol import NewPersonalToken, PersonalToken, PersonalTokenList, ProblemType, Scope, TokenRequest
+from remote.accountapi import NewPersonalToken, PersonalToken, PersonalTokenList, Scope, TokenRequest
+from remote.protocol import ProblemType
 from remote.server.accounts import Known
 from remote.server.codes import code_hash, new_code
 from remote.server.database import accounts as account_rows

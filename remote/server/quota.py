@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from remote.protocol import ProblemType, TierName
+from remote.accountapi import TierName
+from remote.protocol import ProblemType
 from remote.server.config import TierConfig
 from remote.server.database import accounts as account_rows
 from remote.server.database import uploads as upload_rows

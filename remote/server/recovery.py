@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from remote.protocol import NewPassword, ProblemType
+from remote.accountapi import NewPassword
+from remote.protocol import ProblemType
 from remote.server.accounts import email_key, log_out_everywhere
 from remote.server.codes import code_hash, new_code
 from remote.server.database import accounts as rows

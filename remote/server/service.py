@@ -10,8 +10,8 @@ from os import urandom
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from remote.accountapi import AuditPage
 from remote.crashpoints import crash_point
-from remote.protocol import AuditPage
 from remote.server.accounts import Accounts
 from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
 from remote.server.config import ServerConfig

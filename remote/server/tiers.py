@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from remote.protocol import AccountTier, ProblemType, Tier, TierName
+from remote.accountapi import AccountTier, Tier, TierName
+from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
 from remote.server.database import accounts as rows
 from remote.server.database.engine import Database

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import trio
 
+from remote.accountapi import DeviceLogin, Login, LoginRequest, RegisterRequest
 from remote.accounts import Accounts
 from remote.api import (
     DeviceRevoked,
@@ -37,16 +38,12 @@ from remote.protocol import (
     Attributes,
     CommitRequest,
     ContentChange,
-    DeviceLogin,
     EntryChange,
     FullRow,
     Group,
     InodeChange,
     Kind,
-    Login,
-    LoginRequest,
     ObjectToUpload,
-    RegisterRequest,
     WantedManifest,
 )
 from tests.support.service import REPOSITORY, start_service

@@ -16,11 +16,12 @@ import pytest
 import trio
 import trio.testing
 
+from remote.accountapi import Account, Tokens
 from remote.accounts import Accounts
 from remote.api import NotAuthenticated, Unreachable
 from remote.credentials import Credentials, CredentialStore, TokenPair
 from remote.endpoint import Endpoint
-from remote.protocol import Account, Device, Tokens
+from remote.protocol import Device
 from remote.tokens import StoredTokens
 
 LIFE = 600
@@ -333,7 +334,7 @@ def test_processes_of_one_home_refresh_one_at_a_time(wire, reply, store):
 
 
 async def test_register_is_never_sent_twice(wire, reply):
-    from remote.protocol import RegisterRequest
+    from remote.accountapi import RegisterRequest
 
     wire.reply = lambda _: reply(silent=True)
     with pytest.raises(Unreachable):

@@ -8,8 +8,7 @@ import re
 
 from fastapi.routing import APIRoute
 
-import remote.fileapi
-import remote.protocol
+from remote.server.app import WIRE
 from tests.support.wire import Device, Json, World, create, entry, inline, mkdir, new_id, problem, remove
 
 PUBLIC = {
@@ -34,7 +33,7 @@ def routes(world: World) -> list[tuple[str, str]]:
 async def test_the_routes_are_those_of_the_protocol(world: World) -> None:
     promised = {
         (method, re.sub(r"\?.*", "", path))
-        for module in (remote.protocol, remote.fileapi)
+        for module in WIRE
         for method, path in re.findall(r"^    (POST|GET|HEAD|PATCH|DELETE) +(\S+)", module.__doc__ or "", re.MULTILINE)
     }
     assert promised | {("GET", "/healthz"), ("GET", "/readyz")} == set(routes(world))

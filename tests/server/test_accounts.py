@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from remote.protocol import Account, LoginRequest
+from remote.accountapi import Account, LoginRequest
 from remote.server.problems import Refused
 from tests.support.devices import until
 from tests.support.wire import PASSWORD, Device, World, create, new_id, problem

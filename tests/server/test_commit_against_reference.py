@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from remote.protocol import Kind, LoginRequest, RegisterRequest
+from remote.accountapi import LoginRequest, RegisterRequest
+from remote.protocol import Kind
 from remote.server.config import ServerConfig
 from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.service import Service, open_service

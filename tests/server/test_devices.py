@@ -13,7 +13,7 @@ import jwt
 import pytest
 import trio
 
-from remote.protocol import Account, LoginRequest
+from remote.accountapi import Account, LoginRequest
 from remote.server.problems import Refused
 from tests.support.wire import PASSWORD, Device, Json, World, new_id, problem
 

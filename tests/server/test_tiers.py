@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from remote.protocol import TierName
+from remote.accountapi import TierName
 from remote.server.config import PlusTier, ServerConfig, TierConfig, TiersConfig
 from remote.server.database.opening import open_database
 from remote.server.devices import ALL_SCOPES, Caller

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.protocol import DeviceLogin, LoginRequest, RegisterRequest
+from remote.accountapi import DeviceLogin, LoginRequest, RegisterRequest
 from remote.server.config import ServerConfig
 from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.service import Service, open_service

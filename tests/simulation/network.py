@@ -20,14 +20,13 @@ import trio
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Overloaded, StoreUnavailable, Unreachable
 from remote.problems import error_from_answer, error_from_store, error_from_validation, wrong_bytes
 from remote.protocol import (
-    AccountInfo,
     Answer,
     ChangesPage,
     CommitAnswer,
-    DeviceList,
     DownloadPlan,
     DownloadRequest,
     FileToUpload,

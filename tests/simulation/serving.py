@@ -19,7 +19,8 @@ from unittest import mock
 
 import remote.server.database.engine
 import remote.server.passwords
-from remote.protocol import Account, Device, DeviceLogin, LoginRequest, RegisterRequest
+from remote.accountapi import Account, DeviceLogin, LoginRequest, RegisterRequest
+from remote.protocol import Device
 from remote.server.collection import collect
 from remote.server.config import ServerConfig
 from remote.server.devices import ALL_SCOPES, Caller

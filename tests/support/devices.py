@@ -16,10 +16,11 @@ from cache.home import HomePaths
 from cache.model import AttributeUpdate, Change, Node, RenameMode
 from cache.status import SyncReport
 from cache.store.schema import ROOT
+from remote.accountapi import DeviceLogin, Login, LoginRequest, RegisterRequest
 from remote.accounts import Accounts
 from remote.endpoint import Endpoint
 from remote.http import HttpService
-from remote.protocol import DeviceLogin, Kind, Login, LoginRequest, RegisterRequest
+from remote.protocol import Kind
 
 PASSWORD = "correct horse"
 PATIENCE = 60.0

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 
 import trio
 
+from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Corrupt, NotThere, QuotaExceeded, RemoteError, Unreachable
 from remote.manifest import manifest_id
 from remote.protocol import (
     MAX_MANIFESTS_PER_REQUEST,
     MAX_OBJECTS_PER_PLAN,
-    AccountInfo,
     ChangesPage,
     CommitAnswer,
-    DeviceList,
     DownloadPlan,
     FileToUpload,
     FolderPage,

@@ -9,16 +9,15 @@ from typing import Any
 import trio
 
 from cache.signal import Signal
+from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Behind, OtherEpoch, ResetRequired, StaleCommit, Unreachable
 from remote.manifest import decode_manifest, manifest_id
 from remote.protocol import (
-    AccountInfo,
     Attributes,
     ChangesPage,
     CommitAnswer,
     CommitRequest,
     Content,
-    DeviceList,
     DownloadPlan,
     EntryState,
     EpochStart,

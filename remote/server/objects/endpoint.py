@@ -14,7 +14,8 @@ import anyio
 import anyio.to_thread
 from starlette.types import Receive, Scope, Send
 
-from remote.protocol import ProblemType, Traffic
+from remote.accountapi import Traffic
+from remote.protocol import ProblemType
 from remote.server.objects.local import PREFIX, IncomingObject, LocalStore, OpenObject, WrongBody
 from remote.server.objects.signing import BadLink, Grant
 from remote.server.objects.store import NoSuchObject, StoreUnavailable

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from remote.protocol import (
+from remote.accountapi import (
     Account,
     AccountChange,
     AccountClosing,

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from remote.protocol import AuditPage
+from remote.accountapi import AuditPage
 from remote.server.routes.requests import AccountReader, answer, describe, service_of
 
 LIMIT_MAX = 500

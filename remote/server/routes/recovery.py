@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from remote.protocol import ForgottenPassword, NewPassword
+from remote.accountapi import ForgottenPassword, NewPassword
 from remote.server.accounts import address_limit, email_limit
 from remote.server.audit import Action
 from remote.server.routes.requests import address_of, audited, describe, nothing, read_model, service_of

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from remote.protocol import Problem, ProblemType, Scope
+from remote.accountapi import Scope
+from remote.protocol import Problem, ProblemType
 from remote.server.audit import Action, Event
 from remote.server.devices import Caller
 from remote.server.logs import request_id

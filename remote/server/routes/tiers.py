@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from remote.protocol import AccountTier, ChooseTier
+from remote.accountapi import AccountTier, ChooseTier
 from remote.server.audit import Action
 from remote.server.routes.requests import AccountReader, AccountWriter, answer, audited, describe, read_model, service_of
 
