@@ -26,6 +26,7 @@ from remote.fileapi import (
     VersionList,
 )
 from remote.http import HttpService
+from remote.linkapi import LinkRequest, NewPublicLink, PublicLinkList
 from remote.protocol import Link
 
 _PAGE = 1000
@@ -105,6 +106,18 @@ class Files:
             removed += done.removed
             if done.complete:
                 return removed
+
+    # -------------------------------------------------------------------------------------------------- public links
+
+    async def make_link(self, request: LinkRequest) -> NewPublicLink:
+        return await self.service.call(NewPublicLink, "POST", "/v1/links", request)
+
+    async def links(self, path: str | None = None) -> PublicLinkList:
+        """All, or those to what has the path now."""
+        return await self.service.call(PublicLinkList, "GET", "/v1/links", params={} if path is None else {"path": path})
+
+    async def revoke_link(self, id_: bytes) -> None:
+        await self.service.send("DELETE", f"/v1/links/{id_.hex()}")
 
     # ------------------------------------------------------------------------------------------------------- uploads
 

@@ -24,10 +24,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import accountapi, fileapi, protocol
+from remote import accountapi, fileapi, linkapi, protocol
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
+from remote.server.logs import loggable_path
 from remote.server.patience import Patience
 from remote.server.problems import Refused, invalid_field, problem_response
 from remote.server.requestlog import RequestLog
@@ -38,6 +39,7 @@ from remote.server.routes import (
     filedownloads,
     files,
     fileuploads,
+    publiclinks,
     recovery,
     spaces,
     tiers,
@@ -60,8 +62,9 @@ ROUTES = (
     fileuploads,
     filedownloads,
     trash,
+    publiclinks,
 )
-WIRE = (protocol, accountapi, fileapi)
+WIRE = (protocol, accountapi, fileapi, linkapi)
 """Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20
@@ -249,7 +252,7 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_failure(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, loggable_path(request.url.path), exc_info=error)
     return problem_response(Refused(ProblemType.INTERNAL, "This is a fault of the service; its log says more."))
 
 

@@ -41,6 +41,9 @@ class Action(StrEnum):
     RENEW_PASSWORD = "password.new"
     MAKE_TOKEN = "token.create"
     REVOKE_TOKEN = "token.revoke"
+    MAKE_LINK = "link.create"
+    REVOKE_LINK = "link.revoke"
+    OPEN_LINK = "link.open"
     INVITE = "admin.invite"
     MAKE_PASSWORD_CODE = "admin.reset-password"
 

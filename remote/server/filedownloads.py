@@ -142,17 +142,10 @@ class FileDownloads:
     def _find(self, connection: Connection, caller: Caller, wanted: Wanted) -> Found:
         tree = open_tree(connection, caller)
         path, row = find_file(tree, wanted)
-        if row.kind is not Kind.FILE or row.manifest_id is None or row.size is None:
+        if row.kind is not Kind.FILE:
             raise Refused(ProblemType.INVALID, "Only files have a content.", field="path" if wanted.id is None else "id")
-        version, sha256, mtime_ns = row.manifest_id, row.sha256, row.attributes.mtime_ns
-        if wanted.version not in (None, version):
-            former = rows.version(connection, tree.root, row.id, wanted.version)
-            if former is None:
-                raise not_found("The file has no such version.")
-            version, sha256, mtime_ns = former.manifest_id, former.sha256, former.mtime_ns
-        body = rows.manifest_bodies(connection, tree.root, [version])[version]
         owner = member_of(connection, caller, tree.root).owner
-        return Found(tree.root, owner, row.id, path, version, sha256, mtime_ns, decode_manifest(body))
+        return content_of(connection, tree.root, owner, path, row, wanted.version)
 
     def _stored(self, connection: Connection, found: Found, refs: Sequence[ChunkRef]) -> dict[bytes, StoredObject]:
         """The objects of these chunks, in their order."""
@@ -163,6 +156,23 @@ class FileDownloads:
     def _link(self, base: str, owner: bytes, stored: StoredObject) -> Link:
         key = object_key(owner, stored.object_id, stored.generation)
         return self._store.sign_get(base, key, stored.object_id, self._link_seconds)
+
+
+def content_of(
+    connection: Connection, space: bytes, owner: bytes, path: str | None, file: InodeRow, version: bytes | None
+) -> Found:
+    """What a file holds, or held in the version. `Refused` (not found) if it never did, or no longer has it."""
+    assert file.manifest_id is not None
+    found, sha256, mtime_ns = file.manifest_id, file.sha256, file.attributes.mtime_ns
+    if version not in (None, found):
+        former = rows.version(connection, space, file.id, version)
+        if former is None:
+            raise not_found("The file has no such version.")
+        found, sha256, mtime_ns = former.manifest_id, former.sha256, former.mtime_ns
+    body = rows.manifest_bodies(connection, space, [found]).get(found)
+    if body is None:
+        raise not_found("The file was replaced or removed meanwhile.")
+    return Found(space, owner, file.id, path, found, sha256, mtime_ns, decode_manifest(body))
 
 
 def find_file(tree: Tree, wanted: Wanted) -> tuple[str | None, InodeRow]:

@@ -13,6 +13,7 @@ from typing import Literal
 FIELDS = "fields"
 """What a record has as `extra={FIELDS: {…}}` is a field of the line in JSON, beside its text."""
 NO_REQUEST = "-"
+_PUBLIC_LINK = "/link/"
 
 request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
 """Of the request that is being answered; work in threads knows it too."""
@@ -27,6 +28,11 @@ def configure(style: Literal["text", "json"]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("alembic", "botocore", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def loggable_path(path: str) -> str:
+    """The path of a request, without the token of a public link, which is all that one needs to open it."""
+    return f"{_PUBLIC_LINK}-" if path.startswith(_PUBLIC_LINK) else path
 
 
 class JsonLines(logging.Formatter):

@@ -28,9 +28,18 @@ def served_as(name: str, *, inline: bool) -> dict[str, str]:
     """Headers of an answer that is the file's bytes."""
     kind = media_type(name)
     shown = kind in _SHOWN
-    how = "inline" if inline and shown else "attachment"
+    told = "text/plain; charset=utf-8" if kind == "text/plain" else kind if shown else OTHER
+    return _headers(name, told, "inline" if inline and shown else "attachment")
+
+
+def as_attachment(name: str, kind: str) -> dict[str, str]:
+    """Headers of an answer that is to be saved under this name."""
+    return _headers(name, kind, "attachment")
+
+
+def _headers(name: str, kind: str, how: str) -> dict[str, str]:
     return {
-        "content-type": "text/plain; charset=utf-8" if kind == "text/plain" else kind if shown else OTHER,
+        "content-type": kind,
         "content-disposition": f"{how}; filename=\"{_plain(name)}\"; filename*=UTF-8''{quote(name, safe='')}",
         "x-content-type-options": "nosniff",
         "content-security-policy": "sandbox; default-src 'none'",

@@ -98,7 +98,7 @@ def problem_response(refused: Refused) -> Response:
     if refused.status == 408:  # the rest of the body may still come: nothing can follow it
         headers["connection"] = "close"
     if refused.status == 401:
-        headers["www-authenticate"] = "Bearer"
+        headers.setdefault("www-authenticate", "Bearer")
     body = problem.model_dump_json(exclude_none=True)
     return Response(body, status_code=refused.status, headers=headers, media_type="application/problem+json")
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from remote.server.logs import FIELDS, request_id
+from remote.server.logs import FIELDS, loggable_path, request_id
 from remote.server.metrics import Metrics
 
 HEADER = "x-request-id"
@@ -57,7 +57,7 @@ class RequestLog:
         if not log.isEnabledFor(logging.INFO):
             return
         client = scope.get("client")
-        address, path, milliseconds = client[0] if client else "-", quote(scope["path"]), round(seconds * 1000, 1)
+        address, path, milliseconds = client[0] if client else "-", quote(loggable_path(scope["path"])), round(seconds * 1000, 1)
         fields = {
             "address": address,
             "method": scope["method"],

@@ -38,6 +38,7 @@ from remote.server.objects.local import LocalStore
 from remote.server.objects.store import ObjectStore
 from remote.server.passwords import Passwords
 from remote.server.personaltokens import PersonalTokens
+from remote.server.publiclinks import PublicLinks
 from remote.server.ratelimit import RateLimiter
 from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
@@ -77,6 +78,7 @@ class Service:
     trash: Trash
     file_uploads: FileUploads
     file_downloads: FileDownloads
+    public_links: PublicLinks
     feed: Feed
     uploads: Uploads
     downloads: Downloads
@@ -187,7 +189,7 @@ def open_service(
         database.migrate()
         epoch = current_epoch(database, clock, random)
         crash_point("service.start.epoch")
-        tokens = AccessTokens(service_key(config, folder, database, "tokens", random), clock)
+        token_key = service_key(config, folder, database, "tokens", random)
         store, endpoint = _open_store(config, folder, database, clock, random)
         folder.share()
     except BaseException as error:
@@ -208,6 +210,7 @@ def open_service(
     mailer = None if config.smtp is None else Mailer(config.smtp)
     uploads = Uploads(database, store, config.tier, config.link_seconds, clock, random)
     namespace = Namespace(database, uploads, config.tier, clock)
+    file_downloads = FileDownloads(database, store, config.link_seconds)
     return Service(
         config=config,
         folder=folder,
@@ -218,13 +221,14 @@ def open_service(
         recovery=Recovery(database, passwords, mailer, config.public_url, clock, random),
         personal_tokens=PersonalTokens(database, clock, random),
         outbox=Outbox(),
-        devices=Devices(config, database, tokens, clock, random),
+        devices=Devices(config, database, AccessTokens(token_key, clock), clock, random),
         tiers=Tiers(config, database, clock),
         namespace=namespace,
         files=Files(database, namespace, clock, random),
         trash=Trash(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
-        file_downloads=FileDownloads(database, store, config.link_seconds),
+        file_downloads=file_downloads,
+        public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),
         feed=Feed(database),
         uploads=uploads,
         downloads=Downloads(database, store, config.link_seconds),

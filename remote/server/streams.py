@@ -54,7 +54,7 @@ class Streams:
 class ContentResponse(Response):
     """Bytes that `read` gets piece by piece (None: no more; `Refused`), each when those before it were taken.
 
-    `headers` say how many there are. The first piece is read before the answer begins, so that most failures have a status of
+    `headers` say how many there are, if that is known. The first piece is read before the answer begins, so that most failures have a status of
     their own; a later one cuts the answer short.
     """
 
@@ -66,6 +66,8 @@ class ContentResponse(Response):
         slot: AbstractContextManager[None],
     ) -> None:
         super().__init__(status_code=status, headers=headers)
+        if "content-length" not in headers:
+            del self.headers["content-length"]  # the body that it does not have yet would have none
         self._read = read
         self._slot = slot
 

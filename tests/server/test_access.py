@@ -18,6 +18,8 @@ PUBLIC = {
     ("POST", "/v1/tokens"),
     ("POST", "/v1/password/forgotten"),
     ("POST", "/v1/password/new"),
+    ("GET", "/link/{token}"),
+    ("HEAD", "/link/{token}"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/openapi.json"),
@@ -105,6 +107,7 @@ OWN_ONLY = {
     *(("PATCH", "/v1/account"), ("POST", "/v1/account/password"), ("POST", "/v1/account/close"), ("POST", "/v1/users/tier")),
     *(("DELETE", "/v1/sessions/current"), ("DELETE", "/v1/devices"), ("POST", "/v1/personal-tokens")),
     ("GET", "/v1/trash"),
+    ("GET", "/v1/links"),
 }
 """Routes that name nothing: they are about the caller's own account, whoever that is."""
 
@@ -117,11 +120,12 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
     _, rows = await ada.listing()
     await ada.accept(remove(ada.space, "gone", gone, seen=rows[gone]["content_rev"]))
     token = (await ada.post("/v1/personal-tokens", {"name": "t", "scopes": ["files:read"]}))["personal_token"]
+    link = (await ada.post("/v1/links", {"path": "/secret"}))["link"]["id"]
     chunk, version = hashlib.sha256(secret).hexdigest(), hashlib.sha256(inline(b"x")).hexdigest()
     body = os.urandom(5000)
     begun = {"path": "/up", "size": 5000, "fingerprint": (other := hashlib.sha256(body).hexdigest())}
     upload = (await ada.post("/v1/files/upload", begun | {"chunks": [{"id": other, "size": 5000}]}))["id"]
-    here = {"upload": upload, "chunk": other, "device": ada.id, "token": token["id"]}
+    here = {"upload": upload, "chunk": other, "device": ada.id, "token": token["id"], "link": link}
     sent: dict[tuple[str, str], list[tuple[Json, Json | None]]] = {
         ("DELETE", "/v1/devices/{device}"): [({}, None)],
         ("DELETE", "/v1/personal-tokens/{token}"): [({}, None)],
@@ -143,12 +147,14 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
         ("GET", "/v1/files/versions"): [({"id": small}, None), ({"id": gone}, None)],
         ("POST", "/v1/files/versions/restore"): [({}, {"id": small, "version": version})],
         ("DELETE", "/v1/trash"): [({"id": gone}, None)],
+        ("POST", "/v1/links"): [({}, {"path": "/secret"})],
+        ("DELETE", "/v1/links/{link}"): [({}, None)],
         ("POST", "/v1/trash/restore"): [({}, {"id": gone})],
     }
     elsewhere = {("GET", "/v1/files/upload"), ("POST", "/v1/files/upload")}  # below
     of_spaces = {(method, path) for method, path in routes(world) if "{space}" in path}  # above
     assert {*sent, *OWN_ONLY, *PUBLIC, *elsewhere, *of_spaces} >= {*routes(world)}, "a new route wants a row here"
-    known = {inode, small, gone, ada.space, ada.id, upload, token["id"], ada.account["id"], chunk, other, version}
+    known = {inode, small, gone, ada.space, ada.id, upload, token["id"], link, ada.account["id"], chunk, other, version}
     for method, path in sorted(OWN_ONLY):
         if method == "GET":
             assert not {id_ for id_ in known if id_ in (await eve.send(method, path)).text}, path

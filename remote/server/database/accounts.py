@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from remote.server.database.schema import accounts, devices, inodes, invitations, members, password_codes, spaces
+from remote.server.database.schema import accounts, devices, inodes, invitations, members, password_codes, public_links, spaces
 
 ROOT_MODE = 0o755
 
@@ -121,6 +121,7 @@ def close(connection: Connection, account: bytes, now_ns: int) -> None:
     owned = select(spaces.c.id).where(spaces.c.owner == account)
     connection.execute(delete(members).where((members.c.account_id == account) | members.c.space_id.in_(owned)))
     connection.execute(delete(password_codes).where(password_codes.c.account_id == account))
+    connection.execute(delete(public_links).where((public_links.c.account_id == account) | public_links.c.space_id.in_(owned)))
 
 
 def add_password_code(connection: Connection, code_hash: bytes, account: bytes, expires_ns: int, now_ns: int) -> None:

@@ -140,6 +140,23 @@ personal_tokens = Table(
     Column("revoked_ns", BigInteger),  # null: good until it expires
 )
 
+public_links = Table(
+    "public_links",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),  # who made it
+    Column("id", ID, primary_key=True),
+    Column("token_hash", HASH, nullable=False, unique=True),  # SHA-256 of the token in its address
+    Column("space_id", ID, ForeignKey("spaces.id"), nullable=False),
+    Column("inode", ID, nullable=False),  # what it leads to, whatever that is called
+    Column("password_hash", Text),  # argon2id; null: it has none
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger),  # null: never
+    Column("downloads", BigInteger, nullable=False),
+    Column("downloads_max", BigInteger),  # null: no limit
+    Column("last_used_ns", BigInteger),  # null: never
+    Index(None, "space_id", "inode"),
+)
+
 password_codes = Table(
     "password_codes",
     metadata,

@@ -55,12 +55,23 @@ async def content(request: Request, caller: FilesReader, wanted: AFile, inline: 
     """The bytes of a file. `inline`: a browser may show what cannot run; everything else is to be saved."""
     service = service_of(request)
     found = await service.in_thread(service.file_downloads.look_up, caller, wanted)
-    headers = _headers(found, inline=inline)
+    location = f"/v1/files/content?id={found.inode.hex()}&version={found.version.hex()}"
+    headers = {**served_as(found.name, inline=inline), "content-location": location}
+    return await send_content(request, found, headers, pinned=wanted.version is not None, stream=caller.account)
+
+
+async def send_content(request: Request, found: Found, headers: dict[str, str], *, pinned: bool, stream: bytes) -> Response:
+    """What a `GET` or `HEAD` for the content gets: with what it says of ranges and versions taken into account.
+
+    `pinned`: it names the version. `stream`: for whom the answer is, of the answers that may be under way at one time.
+    """
+    service = service_of(request)
+    headers = {**headers, "etag": _etag(found), "accept-ranges": "bytes", "cache-control": "private, no-cache"}
     if _names(request, "if-match", found) is False:
         raise Refused(ProblemType.PRECONDITION_FAILED, "The file has another version by now.")
     if _names(request, "if-none-match", found):
         return Response(status_code=304, headers={name: headers[name] for name in ("etag", "cache-control")})
-    part = _part(request, found, pinned=wanted.version is not None) if request.method == "GET" else None
+    part = _part(request, found, pinned=pinned) if request.method == "GET" else None
     start, end = part or (0, found.size)
     status = 200
     if part is not None:
@@ -76,17 +87,7 @@ async def content(request: Request, caller: FilesReader, wanted: AFile, inline: 
         piece = next(pieces, None)
         return None if piece is None else service.file_downloads.read(piece)
 
-    return ContentResponse(status, headers, lambda: service.in_reading_thread(read_next), service.streams.one(caller.account))
-
-
-def _headers(found: Found, *, inline: bool) -> dict[str, str]:
-    return {
-        **served_as(found.name, inline=inline),
-        "etag": _etag(found),
-        "accept-ranges": "bytes",
-        "cache-control": "private, no-cache",
-        "content-location": f"/v1/files/content?id={found.inode.hex()}&version={found.version.hex()}",
-    }
+    return ContentResponse(status, headers, lambda: service.in_reading_thread(read_next), service.streams.one(stream))
 
 
 def _etag(found: Found) -> str:
