@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from cache.clock import Clock
 from cache.commits import CommitBuilder
-from cache.copynames import CopyNames
 from cache.guards import Tripped
 from cache.merge import Key
 from cache.merger import Merger
 from cache.model import AttributesChanged, Change, EntryChanged
 from cache.store.sync import SpaceRow, SyncStore
 from cache.store.tree import TreeStore
+from remote.copynames import CopyNames
 from remote.protocol import Kind
 
 

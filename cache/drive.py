@@ -23,7 +23,6 @@ from cache import fsck
 from cache.chunks import CacheUse, Chunks
 from cache.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cache.connection import Connection, Stop
-from cache.copynames import CopyNames, is_copy_name
 from cache.downloads import Downloads
 from cache.drafts import DraftFolder
 from cache.errors import CacheError, TimedOut
@@ -56,6 +55,7 @@ from cache.uploading import ContentUploader
 from cache.uploads import Uploads
 from cache.waits import Waits
 from remote.api import RemoteError, Service
+from remote.copynames import CopyNames, read_copy_name
 from remote.crashpoints import crash_point
 from remote.link import LinkRates, is_faster_than_zstd, is_slow, parallel_transfers
 
@@ -402,7 +402,7 @@ class Drive:
         state = await self._pins.state_of(ino)
         if state in (FileState.ERROR, FileState.UPLOADING, FileState.DRAFT):
             return state
-        return FileState.CONFLICT if any(is_copy_name(name) for _, name in self._tree.names(ino)) else state
+        return FileState.CONFLICT if any(read_copy_name(name) for _, name in self._tree.names(ino)) else state
 
     async def pin(self, ino: int) -> None:
         """Keep a file, or a folder and what appears below it, on this machine."""

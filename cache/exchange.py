@@ -10,7 +10,6 @@ from collections.abc import Callable
 from cache.clock import Clock, Randomness
 from cache.commits import CommitBuilder
 from cache.connection import Connection
-from cache.copynames import CopyNames
 from cache.deletions import Deletions
 from cache.merger import Merger, OpenFiles
 from cache.model import Change
@@ -23,6 +22,7 @@ from cache.store.merging import MergeStore
 from cache.store.sync import SyncStore
 from cache.store.tree import TreeStore
 from remote.api import Service
+from remote.copynames import CopyNames
 from remote.protocol import INODE_ID_BYTES as REPLICA_ID_BYTES
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cache.clock import Clock, Randomness
-from cache.copynames import CopyNames
 from cache.files import File
 from cache.model import Change, EntryChanged
 from cache.recovery import FOLDER
 from cache.store.schema import ROOT
 from cache.store.tree import TreeStore
+from remote.copynames import CopyNames
 from remote.protocol import INODE_ID_BYTES, Kind
 
 

@@ -127,7 +127,7 @@ class Merged:
 
 
 FreeName = Callable[[str, bool, Callable[[str], bool]], str]
-"""(name, is a folder, is taken) -> a name for a conflicted copy; see `cache.copynames`."""
+"""(name, is a folder, is taken) -> a name for a conflicted copy; see `remote.copynames`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Protocol
 
 from cache.clock import Clock
 from cache.connection import Connection
-from cache.copynames import CopyNames
 from cache.guards import FILES_MAX, REPLACED_MAX, Breaker, Contradiction, Direction, Minutes
 from cache.merge import MergeImpossible
 from cache.model import Change
 from cache.signal import Signal
 from cache.store.merging import Applied, MergeStore
 from cache.store.sync import Replacing, SpaceRow, SyncStore
+from remote.copynames import CopyNames
 from remote.crashpoints import crash_point
 
 

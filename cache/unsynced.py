@@ -21,7 +21,6 @@ from datetime import datetime
 from pathlib import Path
 
 from cache.clock import Clock
-from cache.copynames import name_after_power_loss
 from cache.disk import sync_folder
 from cache.extents import Extents, Held
 from cache.replica import Replica
@@ -29,6 +28,7 @@ from cache.store.content import ContentStore, DraftRow
 from cache.store.restart import RestartStore
 from cache.store.tree import TreeStore
 from cache.synced import Shown
+from remote.copynames import name_after_power_loss
 from remote.protocol import Kind
 
 _STEP = 2**20

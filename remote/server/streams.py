@@ -54,8 +54,8 @@ class Streams:
 class ContentResponse(Response):
     """Bytes that `read` gets piece by piece (None: no more; `Refused`), each when those before it were taken.
 
-    `headers` say how many there are, if that is known. The first piece is read before the answer begins, so that most failures have a status of
-    their own; a later one cuts the answer short.
+    `headers` say how many there are, if that is known. The first piece is read before the answer begins, so that most failures
+    have a status of their own; a later one cuts the answer short.
     """
 
     def __init__(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cache.copynames import CopyNames, is_copy_name
 from cache.merge import Content, Fate, Key, Merged, MergeImpossible, State, find_contacts, merge
+from remote.copynames import CopyNames, read_copy_name
 from remote.protocol import Kind
 from tests.support.replicas import ROOT, Tree
 
@@ -352,13 +352,13 @@ def test_ten_thousand_colliding_files_do_not_take_quadratic_time() -> None:
 )
 def test_copy_name(name: str, expected: str) -> None:
     assert copy_of(name) == expected
-    assert is_copy_name(copy_of(name))
+    assert read_copy_name(copy_of(name))
 
 
 def test_folders_have_no_extension() -> None:
     name = COPIES.free_name("photos.2026", True, lambda _: False)
     assert name == "photos.2026 (conflicted copy, laptop, 2026-11-20)"
-    assert is_copy_name(name)
+    assert read_copy_name(name)
 
 
 def test_copy_names_are_numbered_and_fit_into_an_entry() -> None:
@@ -379,4 +379,4 @@ def test_a_device_name_cannot_break_the_name() -> None:
     assert "\0" not in name
     assert len(name.encode()) <= 255
     assert strange.free_name(name, False, lambda _: False) == name
-    assert is_copy_name(CopyNames("", "2026-11-20").free_name("f", False, lambda _: False))
+    assert read_copy_name(CopyNames("", "2026-11-20").free_name("f", False, lambda _: False))

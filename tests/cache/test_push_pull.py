@@ -9,7 +9,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cache.copynames import CopyNames
 from cache.errors import Offline
 from cache.guards import Direction
 from cache.model import AttributesChanged, AttributeUpdate, ContentChanged, EntryChanged, RenameMode
@@ -17,6 +16,7 @@ from cache.model import Connection as State
 from cache.pull import PAGE_ROWS
 from cache.store.schema import ROOT
 from remote.api import StaleCommit
+from remote.copynames import CopyNames
 from remote.protocol import CommitRequest, EntryState, GroupOutcome, Kind
 from tests.support.exchange_device import ExchangeDevice
 from tests.support.wire_service import WireService

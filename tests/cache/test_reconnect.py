@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from cache.connection import Stop
-from cache.copynames import CopyNames
 from cache.model import Connection as State
 from cache.reconnect import CannotReconnect
+from remote.copynames import CopyNames
 from tests.support.exchange_device import ExchangeDevice
 from tests.support.wire_service import WireService
 

@@ -24,11 +24,11 @@ from collections.abc import Iterable
 
 import trio
 
-from cache.copynames import is_copy_name
 from cache.drive import Drive
 from cache.recovery import LOST
 from cache.store.schema import ROOT
 from cache.store.tree import SAME_AS_BASE
+from remote.copynames import read_copy_name
 from tests.simulation.ledger import Ledger
 from tests.simulation.served import Key
 
@@ -81,7 +81,7 @@ async def check_healed(ledger: Ledger, drives: dict[str, Drive], *, collected: b
     check_contents(ledger, collected=collected)
     if ledger.single is not None:
         for _, name in ledger.served.tree.entries:
-            if is_copy_name(name):
+            if read_copy_name(name):
                 ledger.fail(f"only {ledger.single} was used, and there is a copy: {name!r}")
     for device, drive in drives.items():
         check_local(ledger, device)

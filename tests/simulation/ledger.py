@@ -35,9 +35,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache.copynames import is_copy_name
 from cache.recovery import FOLDER
 from cache.replica import EMPTY_MANIFEST_ID
+from remote.copynames import read_copy_name
 from tests.simulation.handles import Contents, Handle, OpenFile
 from tests.simulation.history import EMPTY, History, id_of
 from tests.simulation.served import Key, Row, Served, Tree
@@ -358,7 +358,7 @@ class Ledger:
         fault = tree.fault(key, inode)
         if fault is not None:
             self.fail(f"{device} left no tree on the service: {fault}")
-        if name not in self.names and not is_copy_name(name) and tree.path(parent) != FOLDER:
+        if name not in self.names and not read_copy_name(name) and tree.path(parent) != FOLDER:
             self.fail(f"{device} gave the name {name!r}, which nobody asked for")
 
     def content(self, manifest: bytes) -> bytes:

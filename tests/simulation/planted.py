@@ -13,7 +13,6 @@ import pytest
 import trio
 
 from cache import commits, groups, merge, merger, pull, push
-from cache.copynames import CopyNames
 from cache.drafts import DraftFolder
 from cache.files import Files
 from cache.merge import Fate
@@ -22,6 +21,7 @@ from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
 from cache.store.sync import Replacing
 from remote.api import RemoteError
+from remote.copynames import CopyNames
 from remote.protocol import ConflictKind
 from remote.server import check
 from remote.server.namespace import Namespace

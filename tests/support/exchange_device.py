@@ -13,7 +13,6 @@ import trio
 
 from cache.clock import SystemClock, SystemRandomness
 from cache.connection import Connection
-from cache.copynames import CopyNames
 from cache.exchange import Exchange
 from cache.extents import Extents
 from cache.model import Change, Node, RenameMode
@@ -23,6 +22,7 @@ from cache.store.content import ContentStore
 from cache.store.database import Database
 from cache.store.schema import ROOT
 from cache.store.tree import TreeStore
+from remote.copynames import CopyNames
 from remote.manifest import Manifest, decode_manifest, manifest_id
 from remote.protocol import Kind
 from tests.support.wire_service import SPACE, DeviceLink

@@ -10,7 +10,6 @@ import trio
 
 from cache.chunks import Chunks
 from cache.clock import Clock, SystemClock, SystemRandomness
-from cache.copynames import CopyNames
 from cache.downloads import Downloads
 from cache.drafts import DraftFolder
 from cache.files import Files
@@ -23,6 +22,7 @@ from cache.store.content import ContentStore
 from cache.store.database import Database
 from cache.store.tree import TreeStore
 from remote.api import RemoteError, Service
+from remote.copynames import CopyNames
 
 SPACE = bytes(range(16))
 

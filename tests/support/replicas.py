@@ -9,9 +9,9 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from cache.copynames import CopyNames
 from cache.groups import GroupPlan, keeps_name, plan_groups
 from cache.merge import Contacts, Content, Fate, Key, Merged, Names, State, find_contacts, merge
+from remote.copynames import CopyNames
 from remote.protocol import Kind
 from tests.support.reference_service import NOT_SENT, Outcome, Page, PlainGroup, ReferenceService, Row, RowChange, names_of
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from remote.names import MAX_NAME_BYTES
 
-_SUFFIX = re.compile(r" \(conflicted copy, [^()]*, \d{4}-\d\d-\d\d(?:, \d+)?\)$")
+MARK = " (conflicted copy, "
+"""In the name of every one of them."""
+_SUFFIX = re.compile(re.escape(MARK) + r"([^()]*), \d{4}-\d\d-\d\d(?:, \d+)?\)$")
 _EXTENSION = re.compile(r"(?<=[^.])(?:\.tar)?\.[^.\s]+$")
 _EXTENSION_MAX_BYTES = 32
 _OWNER_MAX_BYTES = 60
@@ -57,9 +60,21 @@ def split_extension(name: str) -> tuple[str, str]:
     return name[: found.start()], found.group()
 
 
-def is_copy_name(name: str) -> bool:
-    """Whether `name` was made here, on whatever device: `aloft status` calls such a file a conflict."""
-    return _SUFFIX.search(split_extension(name)[0]) is not None or _SUFFIX.search(name) is not None
+@dataclass(frozen=True, slots=True)
+class CopyName:
+    """What the name of a conflicted copy says. A name that was too long has lost the end of the original's."""
+
+    original: str
+    device: str
+
+
+def read_copy_name(name: str) -> CopyName | None:
+    """None: `name` is not that of a conflicted copy, of whatever device."""
+    for stem, extension in (split_extension(name), (name, "")):
+        found = _SUFFIX.search(stem)
+        if found is not None:
+            return CopyName(stem[: found.start()] + extension, found.group(1))
+    return None
 
 
 def _cut(text: str, size: int) -> str:
