@@ -7,12 +7,12 @@
     GET    /v1/sync?since=|cursor=&limit=                            -> FileChanges    (in pages)
     GET    /v1/changes/files/{inode}                                 -> FileHistory
 
-A device is *caught up* when it has asked for what follows the space's present revision: it has all before it. It says so with each
-poll, which the service notes at most every few seconds. What a device has not sent yet, only the device knows: it reports that.
+A device that has asked for what follows a revision has all before it. It says so with each poll, which the service notes every
+few seconds at most. What a device has not sent yet, only the device knows: it reports that.
 
-A program that keeps no revisions asks for all changes since a time, and then since the cursor of the answer; the cursor is the one of
-`/v1/changes`. Each change says what is at a path now, or that nothing is. Since times are noted once an hour, and names have none,
-more may come than was asked for, never less.
+A program that keeps no revisions asks for all changes since a time, and then since the cursor of the answer, which is one of
+`/v1/changes`. Each change says what is at a path now, or that nothing is; of a folder that was moved, not what is in it. The
+service notes now and then which revision it has reached, so more may come than was asked for, never less.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DeviceReport(Request):
     bytes: Count
     changes: Count
     """Names and attributes that wait."""
-    first: Annotated[list[ReportedFile], Field(max_length=REPORTED_MAX)] = []
+    first: Annotated[list[ReportedFile], Field(max_length=REPORTED_MAX)] = Field(default_factory=list)
     """Some of the files: those with errors, then the others."""
 
 
@@ -117,7 +117,8 @@ class ResolveConflict(Request):
     id: Id
     """The copy's."""
     keep: Literal["original", "copy", "both"]
-    """`copy`: its content becomes the original's newest version. `both`: it gets a name of its own. What is not kept goes to the trash."""
+    """`copy`: its content becomes the original's newest version. `both`: it gets a name of its own. What is not kept is in the
+    trash, or among the versions."""
     copy_version: Hash | None = None
     original_version: Hash | None = None
     """As they were looked at; if one has changed meanwhile, nothing happens."""

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import accountapi, fileapi, linkapi, protocol
+from remote import accountapi, fileapi, linkapi, protocol, syncapi
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
@@ -42,6 +42,7 @@ from remote.server.routes import (
     publiclinks,
     recovery,
     spaces,
+    sync,
     tiers,
     trash,
 )
@@ -63,8 +64,9 @@ ROUTES = (
     filedownloads,
     trash,
     publiclinks,
+    sync,
 )
-WIRE = (protocol, accountapi, fileapi, linkapi)
+WIRE = (protocol, accountapi, fileapi, linkapi, syncapi)
 """Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20

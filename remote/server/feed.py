@@ -160,6 +160,24 @@ def _space_page(
     connection: Connection, space: bytes, at: Position, limit: int, now: int, collected: int
 ) -> tuple[SpaceChanges, Position]:
     """The next rows of one space, at most `limit`, and the position after them. `now`: the space's revision."""
+    sent, after, more = next_rows(connection, space, at, limit, now)
+    changes = SpaceChanges.model_construct(
+        space=space,
+        revision=now,
+        has_more=more,
+        full=at.full,
+        inodes=[_inode_state(row) for table, row in sent if table is Table.INODES],
+        entries=[_entry_state(row) for table, row in sent if table is Table.ENTRIES],
+        total_entries=at.total if at.full else None,
+        collected=collected,
+    )
+    return changes, after
+
+
+def next_rows(
+    connection: Connection, space: bytes, at: Position, limit: int, now: int
+) -> tuple[Sequence[tuple[Table, Row[Any]]], Position, bool]:
+    """The next rows of one space in their order, the position after them, and whether there are more."""
     inodes = rows.inode_rows(connection, space, at, limit + 1)
     bound = inodes[-1].rev if len(inodes) > limit else now
     entries = rows.entry_rows(connection, space, at, bound, limit + 1)
@@ -175,17 +193,7 @@ def _space_page(
         after = replace(at, rev=rev, table=table, key=key)
     else:
         after = Position(max(now, at.rev))
-    changes = SpaceChanges.model_construct(
-        space=space,
-        revision=now,
-        has_more=more,
-        full=at.full,
-        inodes=[_inode_state(row) for _, table, _, row in sent if table is Table.INODES],
-        entries=[_entry_state(row) for _, table, _, row in sent if table is Table.ENTRIES],
-        total_entries=at.total if at.full else None,
-        collected=collected,
-    )
-    return changes, after
+    return [(table, row) for _, table, _, row in sent], after, more
 
 
 def _inode_state(row: Row[Any]) -> InodeState:

@@ -97,7 +97,7 @@ class Files:
         def make(_connection: Connection, tree: Tree) -> Edit[FileInfo]:
             changes = self._changes()
             place = edits.make_folder(tree, changes, names, request.on_conflict, parents=request.parents)
-            return Edit(changes.group(), lambda: _info_after(tree, place))
+            return Edit(changes.group(), lambda: info_after(tree, place))
 
         return self._edit(caller, make)
 
@@ -109,7 +109,7 @@ class Files:
             condition.require(row)
             changes = self._changes()
             place = edits.move(tree, changes, source, row, locate(tree, target_names), request.on_conflict)
-            return Edit(changes.group(), lambda: _info_after(tree, place))
+            return Edit(changes.group(), lambda: info_after(tree, place))
 
         return self._edit(caller, make)
 
@@ -121,7 +121,7 @@ class Files:
             condition.require(row)
             changes, target = self._changes(), locate(tree, target_names)
             place = edits.copy(connection, tree, changes, source, row, target, request.on_conflict)
-            return Edit(changes.group(), lambda: _info_after(tree, place))
+            return Edit(changes.group(), lambda: info_after(tree, place))
 
         return self._edit(caller, make)
 
@@ -157,7 +157,7 @@ def file_info(place: Place, row: InodeRow) -> FileInfo:
     return _info(place.path, place.name, row)
 
 
-def _info_after(tree: Tree, place: Place) -> FileInfo:
+def info_after(tree: Tree, place: Place) -> FileInfo:
     """What is at the place now that the group is applied."""
     held = tree.root if place.is_root else tree.entry(place.key).inode
     row = None if held is None else tree.inode(held)

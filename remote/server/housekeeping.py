@@ -142,7 +142,7 @@ def usual_jobs(database: Database, store: ObjectStore, tier_of: TierOf, clock: C
         )
 
     return [
-        Job("tombstones", DAY_NS, tombstones),
+        Job("tombstones", HOUR_NS, tombstones),
         Job("expiry", 6 * HOUR_NS, expiry),
         Job("garbage", 6 * HOUR_NS, garbage),
     ]

@@ -15,14 +15,17 @@ from remote.crashpoints import crash_point
 from remote.server.accounts import Accounts
 from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
 from remote.server.config import ServerConfig
+from remote.server.conflicts import Conflicts
 from remote.server.database import accounts as account_rows
 from remote.server.database.accounts import AccountLine
 from remote.server.database.engine import Database, NewerSchema
 from remote.server.database.opening import open_database, open_wake, sqlite_file
 from remote.server.devices import Devices
+from remote.server.devicesync import DeviceSyncs
 from remote.server.downloads import Downloads
 from remote.server.epochs import current_epoch
 from remote.server.feed import Feed
+from remote.server.filechanges import FileFeed
 from remote.server.filedownloads import FileDownloads
 from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
@@ -80,6 +83,9 @@ class Service:
     file_downloads: FileDownloads
     public_links: PublicLinks
     feed: Feed
+    file_feed: FileFeed
+    device_syncs: DeviceSyncs
+    conflicts: Conflicts
     uploads: Uploads
     downloads: Downloads
     store: ObjectStore
@@ -230,6 +236,9 @@ def open_service(
         file_downloads=file_downloads,
         public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),
         feed=Feed(database),
+        file_feed=FileFeed(database),
+        device_syncs=DeviceSyncs(database, clock),
+        conflicts=Conflicts(database, namespace, clock, random),
         uploads=uploads,
         downloads=Downloads(database, store, config.link_seconds),
         store=store,

@@ -108,6 +108,7 @@ OWN_ONLY = {
     *(("DELETE", "/v1/sessions/current"), ("DELETE", "/v1/devices"), ("POST", "/v1/personal-tokens")),
     ("GET", "/v1/trash"),
     ("GET", "/v1/links"),
+    *(("GET", "/v1/sync"), ("GET", "/v1/sync/conflicts"), ("POST", "/v1/sync/status")),
 }
 """Routes that name nothing: they are about the caller's own account, whoever that is."""
 
@@ -121,11 +122,14 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
     await ada.accept(remove(ada.space, "gone", gone, seen=rows[gone]["content_rev"]))
     token = (await ada.post("/v1/personal-tokens", {"name": "t", "scopes": ["files:read"]}))["personal_token"]
     link = (await ada.post("/v1/links", {"path": "/secret"}))["link"]["id"]
+    conflict = new_id()
+    await ada.accept(create(ada.space, "small (conflicted copy, x, 2026-11-20)", conflict, b"y"))
+    await ada.send("POST", "/v1/sync/status", {"files": 1, "bytes": 1, "changes": 0, "first": [{"path": "/waits", "size": 1}]})
     chunk, version = hashlib.sha256(secret).hexdigest(), hashlib.sha256(inline(b"x")).hexdigest()
     body = os.urandom(5000)
     begun = {"path": "/up", "size": 5000, "fingerprint": (other := hashlib.sha256(body).hexdigest())}
     upload = (await ada.post("/v1/files/upload", begun | {"chunks": [{"id": other, "size": 5000}]}))["id"]
-    here = {"upload": upload, "chunk": other, "device": ada.id, "token": token["id"], "link": link}
+    here = {"upload": upload, "chunk": other, "device": ada.id, "token": token["id"], "link": link, "inode": small}
     sent: dict[tuple[str, str], list[tuple[Json, Json | None]]] = {
         ("DELETE", "/v1/devices/{device}"): [({}, None)],
         ("DELETE", "/v1/personal-tokens/{token}"): [({}, None)],
@@ -147,6 +151,9 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
         ("GET", "/v1/files/versions"): [({"id": small}, None), ({"id": gone}, None)],
         ("POST", "/v1/files/versions/restore"): [({}, {"id": small, "version": version})],
         ("DELETE", "/v1/trash"): [({"id": gone}, None)],
+        ("GET", "/v1/sync/status"): [({"id": inode}, None), ({"path": "/secret"}, None)],
+        ("POST", "/v1/sync/conflict/resolve"): [({}, {"id": conflict, "keep": "copy"})],
+        ("GET", "/v1/changes/files/{inode}"): [({}, None)],
         ("POST", "/v1/links"): [({}, {"path": "/secret"})],
         ("DELETE", "/v1/links/{link}"): [({}, None)],
         ("POST", "/v1/trash/restore"): [({}, {"id": gone})],
@@ -154,7 +161,22 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
     elsewhere = {("GET", "/v1/files/upload"), ("POST", "/v1/files/upload")}  # below
     of_spaces = {(method, path) for method, path in routes(world) if "{space}" in path}  # above
     assert {*sent, *OWN_ONLY, *PUBLIC, *elsewhere, *of_spaces} >= {*routes(world)}, "a new route wants a row here"
-    known = {inode, small, gone, ada.space, ada.id, upload, token["id"], link, ada.account["id"], chunk, other, version}
+    known = {
+        conflict,
+        "waits",
+        inode,
+        small,
+        gone,
+        ada.space,
+        ada.id,
+        upload,
+        token["id"],
+        link,
+        ada.account["id"],
+        chunk,
+        other,
+        version,
+    }
     for method, path in sorted(OWN_ONLY):
         if method == "GET":
             assert not {id_ for id_ in known if id_ in (await eve.send(method, path)).text}, path

@@ -25,12 +25,16 @@ def note_revision(connection: Connection, space: bytes, now_ns: int) -> None:
 
 def revision_before(connection: Connection, space: bytes, ns: int) -> int:
     """The newest revision that a note of that time, or an older one, tells; older notes are dropped."""
+    found = revision_at(connection, space, ns)
     here = revision_marks.c.space_id == space
-    found = connection.execute(select(func.max(revision_marks.c.rev)).where(here, revision_marks.c.noted_ns <= ns)).scalar_one()
-    if found is None:
-        return 0
     connection.execute(delete(revision_marks).where(here, revision_marks.c.noted_ns <= ns, revision_marks.c.rev < found))
-    return int(found)
+    return found
+
+
+def revision_at(connection: Connection, space: bytes, ns: int) -> int:
+    """The newest revision that a note of that time, or an older one, tells; 0: none does."""
+    here = (revision_marks.c.space_id == space) & (revision_marks.c.noted_ns <= ns)
+    return int(connection.execute(select(func.max(revision_marks.c.rev)).where(here)).scalar_one() or 0)
 
 
 def old_tombstones(connection: Connection, space: bytes, up_to: int, limit: int) -> Sequence[Row[bytes, str, int]]:

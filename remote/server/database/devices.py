@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, union_all, update
 
-from remote.server.database.schema import devices, refresh_tokens
+from remote.server.database.schema import devices, personal_tokens, refresh_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,15 @@ def active(connection: Connection, account: bytes) -> Sequence[DeviceRow]:
         .order_by(devices.c.created_ns, devices.c.id)
     )
     return [_device(row) for row in rows]
+
+
+def names(connection: Connection, account: bytes) -> dict[bytes, str]:
+    """Of all that changed anything for the account: its devices, also former ones, and its personal access tokens."""
+    query = union_all(
+        select(devices.c.id, devices.c.name).where(devices.c.account_id == account),
+        select(personal_tokens.c.id, personal_tokens.c.name).where(personal_tokens.c.account_id == account),
+    )
+    return {row.id: row.name for row in connection.execute(query)}
 
 
 def put(connection: Connection, device: DeviceRow, *, known: bool) -> None:

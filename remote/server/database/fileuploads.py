@@ -63,6 +63,12 @@ def count(connection: Connection, account: bytes) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def count_open(connection: Connection, account: bytes) -> int:
+    """Those in progress."""
+    query = select(func.count()).select_from(file_uploads)
+    return int(connection.execute(query.where(file_uploads.c.account_id == account, file_uploads.c.inode.is_(None))).scalar_one())
+
+
 def forget_unused(connection: Connection, account: bytes, since_ns: int) -> None:
     """Those that were last used before `since_ns`."""
     old = (file_uploads.c.account_id == account) & (file_uploads.c.last_used_ns < since_ns)

@@ -115,6 +115,27 @@ devices = Table(
     UniqueConstraint("account_id", "installation"),
 )
 
+device_positions = Table(
+    "device_positions",
+    metadata,
+    Column("account_id", ID, primary_key=True),
+    Column("device_id", ID, primary_key=True),
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("rev", BigInteger, nullable=False),  # the device has all up to it
+    Column("noted_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["account_id", "device_id"], ["devices.account_id", "devices.id"]),
+)
+
+device_reports = Table(
+    "device_reports",
+    metadata,
+    Column("account_id", ID, primary_key=True),
+    Column("device_id", ID, primary_key=True),
+    Column("body", Text, nullable=False),  # a `DeviceReport`
+    Column("reported_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["account_id", "device_id"], ["devices.account_id", "devices.id"]),
+)
+
 refresh_tokens = Table(
     "refresh_tokens",
     metadata,

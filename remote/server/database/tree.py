@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
+from remote.copynames import MARK
 from remote.protocol import Attributes, Kind
 from remote.server.database.engine import BATCH
 from remote.server.database.schema import commits, entries, inodes, spaces
@@ -159,6 +160,13 @@ def names_in(connection: Connection, space: bytes, folder: bytes, limit: int) ->
     """The first names in the folder, in the order of their bytes."""
     here = (entries.c.space_id == space) & (entries.c.parent == folder) & entries.c.inode.is_not(None)
     return connection.execute(select(entries.c.name).where(here).order_by(entries.c.name).limit(limit)).scalars().all()
+
+
+def copy_names(connection: Connection, space: bytes, limit: int) -> Sequence[Key]:
+    """Live entries whose names have the mark of a conflicted copy. Reads the names of the whole space."""
+    here = (entries.c.space_id == space) & entries.c.inode.is_not(None) & entries.c.name.contains(MARK, autoescape=True)
+    query = select(entries.c.parent, entries.c.name).where(here).order_by(entries.c.parent, entries.c.name)
+    return [(row.parent, row.name) for row in connection.execute(query.limit(limit))]
 
 
 _INODES = select(inodes).where(inodes.c.space_id == _SPACE_ID, inodes.c.id.in_(bindparam("ids", expanding=True)))

@@ -35,6 +35,8 @@ async def changes(
     service = service_of(request)
     look = partial(service.feed.page, caller, cursor, limit, removed=removed)
     page = await service.in_thread(look)
+    if service.device_syncs.is_due(caller, cursor, caught_up=not page.worth_sending):
+        await service.in_thread(service.device_syncs.note, caller, cursor)
     if page.worth_sending or wait == 0:
         return json_answer(page.answer)
     until = anyio.current_time() + wait

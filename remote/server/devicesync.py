@@ -1,0 +1,141 @@
+"""How far each device is: what it has of its spaces, as its polls tell, and what it has yet to send, as it reports. Blocking."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from remote.protocol import ProblemType
+from remote.server.cursor import BadCursor, decode
+from remote.server.database import accounts as account_rows
+from remote.server.database import devices as device_rows
+from remote.server.database import devicesync as rows
+from remote.server.database import epochs
+from remote.server.database import fileuploads as upload_rows
+from remote.server.database.devicesync import DeviceProgress
+from remote.server.database.engine import Database
+from remote.server.database.tree import InodeRow, revision
+from remote.server.devices import Caller
+from remote.server.filedownloads import Wanted, find_file
+from remote.server.files import file_info, open_tree
+from remote.server.paths import Place, place_of
+from remote.server.problems import Refused
+from remote.server.tree import Tree
+from remote.syncapi import DeviceReport, DeviceSync, PendingFile, ReportedFile, SyncState, SyncStatus
+
+NOTE_EVERY_NS = 5 * 10**9
+NOTE_BUSY_EVERY_NS = 30 * 10**9
+"""While a device is behind, and asks for page after page."""
+_REMEMBERED = 10_000
+
+
+class DeviceSyncs:
+    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
+        self._database = database
+        self._clock = clock
+        self._noted: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+
+    def is_due(self, caller: Caller, cursor: str, *, caught_up: bool) -> bool:
+        """Whether the device's cursor is worth a write now. On the event loop; says so once."""
+        now = self._clock()
+        known, at_ns = self._noted.get(caller.device, ("", 0))
+        if cursor in ("", known) or now - at_ns < (NOTE_EVERY_NS if caught_up else NOTE_BUSY_EVERY_NS):
+            return False
+        self._noted[caller.device] = (cursor, now)
+        self._noted.move_to_end(caller.device)
+        if len(self._noted) > _REMEMBERED:
+            self._noted.popitem(last=False)
+        return True
+
+    def note(self, caller: Caller, cursor: str) -> None:
+        """The device has all before its cursor. Of personal access tokens nothing is noted."""
+        try:
+            known = decode(cursor)
+        except BadCursor:
+            return  # the request that brought it was refused
+        with self._database.write() as connection:
+            mine = device_rows.find(connection, caller.account, caller.device, lock=True)
+            if mine is None or known.epoch.hex() != epochs.current(connection):
+                return
+            spaces = {membership.space for membership in account_rows.memberships(connection, caller.account)}
+            revisions = {space: at.told_until for space, at in known.positions.items() if space in spaces}
+            rows.note_positions(connection, caller.account, caller.device, revisions, self._clock())
+
+    def report(self, caller: Caller, report: DeviceReport) -> None:
+        with self._database.write() as connection:
+            if device_rows.find(connection, caller.account, caller.device, lock=True) is None:
+                raise Refused(ProblemType.FORBIDDEN, "Only a device reports what it has yet to send.")
+            rows.put_report(connection, caller.account, caller.device, report.model_dump_json(), self._clock())
+
+    def status(self, caller: Caller, wanted: Wanted | None) -> SyncStatus:
+        """`wanted`: a file or folder, for whose state to look on each device, too."""
+        with self._database.read() as connection:
+            tree = open_tree(connection, caller)
+            place, row = (None, None) if wanted is None else _find(tree, wanted)
+            asked = None if row is None else _Asked(place, _latest(tree, row))
+            now = revision(connection, tree.root)
+            found = rows.progress(connection, caller.account, tree.root)
+            uploads = upload_rows.count_open(connection, caller.account)
+        return SyncStatus(
+            revision=now,
+            file=None if place is None or row is None else file_info(place, row),
+            devices=[_device(caller, each, now, asked) for each in found],
+            uploads=uploads,
+        )
+
+
+class _Asked:
+    def __init__(self, place: Place | None, rev: int) -> None:
+        self.path = None if place is None else place.path
+        self.rev = rev
+
+
+def _find(tree: Tree, wanted: Wanted) -> tuple[Place | None, InodeRow]:
+    _, row = find_file(tree, wanted)
+    return place_of(tree, row.id), row
+
+
+def _latest(tree: Tree, row: InodeRow) -> int:
+    """The revision in which something of it, or one of its names, last changed."""
+    return max((row.rev, *(tree.entry(key).rev for key in tree.names(row.id) if key[0])))
+
+
+def _device(caller: Caller, device: DeviceProgress, now: int, asked: _Asked | None) -> DeviceSync:
+    report = None if device.report is None else DeviceReport.model_validate_json(device.report)
+    lag = None if device.rev is None else max(now - device.rev, 0)
+    first: Sequence[ReportedFile] = () if report is None else report.first
+    pending = [PendingFile(path=each.path, size=each.size, state=_state_of(each), error=each.error) for each in first]
+    waiting = report is not None and (report.files > 0 or report.changes > 0)
+    return DeviceSync(
+        device=device.id,
+        name=device.name,
+        current=device.id == caller.device,
+        last_seen_ns=device.last_seen_ns,
+        revision=device.rev,
+        lag=lag,
+        last_synced_ns=device.noted_ns,
+        state=_overall(pending, behind=lag != 0 or waiting),
+        waiting_files=0 if report is None else report.files,
+        waiting_bytes=0 if report is None else report.bytes,
+        waiting_changes=0 if report is None else report.changes,
+        reported_ns=device.reported_ns,
+        pending=pending,
+        file=None if asked is None else _state_of_file(asked, device.rev, pending),
+    )
+
+
+def _state_of(file: ReportedFile) -> SyncState:
+    return SyncState.IN_PROGRESS if file.error is None else SyncState.FAILED
+
+
+def _overall(pending: Sequence[PendingFile], *, behind: bool) -> SyncState:
+    if any(file.state is SyncState.FAILED for file in pending):
+        return SyncState.FAILED
+    return SyncState.IN_PROGRESS if behind else SyncState.COMPLETED
+
+
+def _state_of_file(asked: _Asked, rev: int | None, pending: Sequence[PendingFile]) -> SyncState:
+    for file in pending:
+        if file.path == asked.path:
+            return file.state
+    return SyncState.COMPLETED if rev is not None and rev >= asked.rev else SyncState.IN_PROGRESS
