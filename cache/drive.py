@@ -465,7 +465,7 @@ class Drive:
             stopped_because=connection.stopped_because,
             last_error=connection.last_error,
             paused=connection.paused,
-            queue=self._queue(),
+            queue=self.queue(),
             speeds=self._speeds(),
             cache=CacheStatus(self._cache_use.evictable, self._cache_use.limit, self._cache_use.pinned),
             counters=self._counters(),
@@ -484,7 +484,8 @@ class Drive:
     def _breakers(self) -> tuple[Breaker, ...]:
         return tuple(Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped())
 
-    def _queue(self) -> Queue:
+    def queue(self) -> Queue:
+        """What waits to go up. Some milliseconds at most."""
         pending = self._counted if self._counted is not None and self._pending.is_long(COUNTED) else self._pending.counts()
         shown = [
             Queued(self.replica.path_of(file.ino) or "", file.size, file.error or self._uploads.why_not(file.ino))

@@ -32,6 +32,7 @@ from remote.memory import give_back_freed_memory
 
 if TYPE_CHECKING:
     from cache.drive import Drive, DriveOptions
+    from fs.reporting import Reporting
     from remote.http import HttpService
 
 log = logging.getLogger("fs.daemon")  # also when it is run as __main__
@@ -90,7 +91,9 @@ def _describe(error: BaseException) -> MountFailed | None:
 
 async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
     from cache.drive import Drive, DriveOptions
+    from fs.reporting import Reporting
     from fs.session import Session
+    from remote.syncs import Syncs
 
     credentials, options = Session(home).credentials(), DriveOptions(**request.drive)
     async with _open_service(home, options) as service:
@@ -105,11 +108,13 @@ async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -
         mount = Mount(drive, request.mount)
         requests = Requests(drive, mount, request.mount)
         control = ControlServer(home.control_socket, requests.handlers())
-        await _serve_from(drive, mount, requests, control, ready)
+        await _serve_from(drive, mount, requests, control, Reporting(drive, Syncs(service)), ready)
     log.info("unmounted")
 
 
-async def _serve_from(drive: Drive, mount: Mount, requests: Requests, control: ControlServer, ready: Callable[[], None]) -> None:
+async def _serve_from(
+    drive: Drive, mount: Mount, requests: Requests, control: ControlServer, reporting: Reporting, ready: Callable[[], None]
+) -> None:
     """The drive runs for as long as there is a mount, whatever fails beside it: the kernel brings dirty pages until the end."""
     async with trio.open_nursery() as outer:
         await outer.start(drive.run)
@@ -119,9 +124,11 @@ async def _serve_from(drive: Drive, mount: Mount, requests: Requests, control: C
                 control.listen()
                 nursery.start_soon(control.run)
                 nursery.start_soon(_unmount_when_cancelled, mount)
+                nursery.start_soon(reporting.run)
                 with trio.CancelScope(shield=True):  # only the kernel ends a session: else dirty pages would be lost
                     await mount.run(ready)
                 await requests.wait_unmounted()
+                await reporting.tell_the_end()
                 await control.drain(_LAST_ANSWERS_SECONDS)
                 nursery.cancel_scope.cancel()
         finally:

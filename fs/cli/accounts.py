@@ -21,6 +21,7 @@ from fs.cli.login import (
     needed,
 )
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
+from fs.cli.syncs import device_status
 from fs.cli.wording import counted, moment
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
     devices = typer.Typer(help="List the devices of the account, or log some out.", invoke_without_command=True)
     devices.callback()(list_devices_by_default)
     devices.command("list")(list_devices)
+    devices.command("status")(device_status)
     devices.command("remove")(remove_device)
     app.add_typer(devices, name="devices", rich_help_panel=PANEL)
 

@@ -55,6 +55,14 @@ class FakeRequests:
         pass
 
 
+class FakeReporting:
+    async def run(self) -> None:
+        pass
+
+    async def tell_the_end(self) -> None:
+        pass
+
+
 class FakeControl:
     def listen(self) -> None:
         pass
@@ -71,7 +79,8 @@ async def test_the_drive_serves_the_mount_to_its_end_whatever_fails_beside_it() 
     mount: Any = FakeMount(drive)
     requests: Any = FakeRequests()
     control: Any = FakeControl()
+    reporting: Any = FakeReporting()
     with pytest.raises(ExceptionGroup):
-        await daemon._serve_from(drive, mount, requests, control, lambda: None)
+        await daemon._serve_from(drive, mount, requests, control, reporting, lambda: None)
     assert mount.drive_ran_until_the_end
     assert not drive.runs

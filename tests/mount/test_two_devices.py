@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import stat
@@ -243,3 +244,20 @@ def test_a_change_is_seen_soon(pair: Pair) -> None:
         wait_until(lambda number=number: read(pair.b / f"file {number}") == b"content")
         times.append(time.monotonic() - began)
     print(f"seen after {[f'{taken:.2f}' for taken in times]} s, promised {SEEN_WITHIN}")  # noqa: T201
+
+
+def test_another_device_is_told_what_waits_here(pair: Pair) -> None:
+    def told(path: str) -> Any:
+        """What the service knows of the first device, asked for by the second."""
+        found = json.loads(pair.two.aloft("devices", "status", path, "--json"))
+        return next(each for each in found["devices"] if not each["current"])
+
+    (pair.a / "file").write_bytes(b"one")
+    pair.one.aloft("sync")
+    wait_until(lambda: (told("/file")["file"], told("/file")["state"]) == ("completed", "completed"), "it is known to have it")
+    pair.one.aloft("pause")
+    (pair.a / "other").write_bytes(b"12345")
+    wait_until(lambda: told("/")["waiting_files"] == 1, "it is known to have something to send")
+    assert [(file["path"], file["size"]) for file in told("/")["pending"]] == [("/other", 5)]
+    pair.one.aloft("resume")
+    wait_until(lambda: told("/")["waiting_files"] == 0, "it is known to have sent it")
