@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import accountapi, fileapi, linkapi, protocol, syncapi
+from remote import accountapi, fileapi, linkapi, notificationapi, protocol, syncapi
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
@@ -39,6 +39,7 @@ from remote.server.routes import (
     filedownloads,
     files,
     fileuploads,
+    notifications,
     publiclinks,
     recovery,
     spaces,
@@ -65,8 +66,9 @@ ROUTES = (
     trash,
     publiclinks,
     sync,
+    notifications,
 )
-WIRE = (protocol, accountapi, fileapi, linkapi, syncapi)
+WIRE = (protocol, accountapi, fileapi, linkapi, syncapi, notificationapi)
 """Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20

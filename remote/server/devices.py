@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from remote.accountapi import Account, DeviceList, Login, LoginRequest, Scope, Tokens
 from remote.crashpoints import crash_point
+from remote.notificationapi import Priority, Topic
 from remote.protocol import Device, ProblemType
 from remote.server.codes import code_hash, new_code
 from remote.server.config import ServerConfig
@@ -21,6 +22,7 @@ from remote.server.database import accounts as account_rows
 from remote.server.database import devices as rows
 from remote.server.database.devices import DeviceRow
 from remote.server.database.engine import Database
+from remote.server.news import News, post
 from remote.server.problems import Refused, not_found, require_printable
 from remote.server.tokens import ACCESS_SECONDS, AccessTokens, Claims, unauthenticated
 
@@ -156,6 +158,9 @@ class Devices:
             session=self._random(16),
             confirmed=1,
         )
+        if (known is None or known.removed_ns is not None) and rows.had_any(connection, account):
+            text = f"{device.name} has logged in to your account. If that was not you: remove it, and change your password."
+            post(connection, account, [News(Topic.NEW_DEVICE, text, Priority.HIGH, device=device.id)], now)
         rows.put(connection, device, known=known is not None)
         rows.revoke_tokens(connection, account, device.id, device.session)
         return device

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from remote.notificationapi import Topic
 from remote.protocol import ProblemType
 from remote.server.cursor import BadCursor, decode
 from remote.server.database import accounts as account_rows
@@ -12,12 +13,14 @@ from remote.server.database import devices as device_rows
 from remote.server.database import devicesync as rows
 from remote.server.database import epochs
 from remote.server.database import fileuploads as upload_rows
+from remote.server.database.devices import DeviceRow
 from remote.server.database.devicesync import DeviceProgress
 from remote.server.database.engine import Database
 from remote.server.database.tree import InodeRow, revision
 from remote.server.devices import Caller
 from remote.server.filedownloads import Wanted, find_file
 from remote.server.files import file_info, open_tree
+from remote.server.news import News, post
 from remote.server.paths import Place, place_of
 from remote.server.problems import Refused
 from remote.server.tree import Tree
@@ -62,10 +65,23 @@ class DeviceSyncs:
             rows.note_positions(connection, caller.account, caller.device, revisions, self._clock())
 
     def report(self, caller: Caller, report: DeviceReport) -> None:
+        """What does not go up, and did when it reported before, is news."""
         with self._database.write() as connection:
-            if device_rows.find(connection, caller.account, caller.device, lock=True) is None:
+            account_rows.lock(connection, caller.account)
+            device = device_rows.find(connection, caller.account, caller.device, lock=True)
+            if device is None:
                 raise Refused(ProblemType.FORBIDDEN, "Only a device reports what it has yet to send.")
+            before = rows.report_of(connection, caller.account, caller.device)
             rows.put_report(connection, caller.account, caller.device, report.model_dump_json(), self._clock())
+            known = set() if before is None else _failing(DeviceReport.model_validate_json(before))
+            failed = [file for file in report.first if file.error is not None and file.path not in known]
+            news = [
+                News(
+                    Topic.UPLOAD_FAILED, f"{device.name} cannot send {file.path}: {file.error}", path=file.path, device=device.id
+                )
+                for file in failed
+            ]
+            post(connection, caller.account, news, self._clock())
 
     def status(self, caller: Caller, wanted: Wanted | None) -> SyncStatus:
         """`wanted`: a file or folder, for whose state to look on each device, too."""
@@ -82,6 +98,15 @@ class DeviceSyncs:
             devices=[_device(caller, each, now, asked) for each in found],
             uploads=uploads,
         )
+
+
+def _failing(report: DeviceReport) -> set[str]:
+    return {file.path for file in report.first if file.error is not None}
+
+
+def _failure(device: DeviceRow, file: ReportedFile) -> News:
+    text = f"{device.name} cannot send {file.path}: {file.error}"
+    return News(Topic.UPLOAD_FAILED, text, path=file.path, device=device.id)
 
 
 class _Asked:

@@ -27,6 +27,7 @@ from remote.fileapi import (
     UploadHead,
 )
 from remote.manifest import BadManifest, ChunkRef, Encoding, Manifest, Split, decode_manifest
+from remote.notificationapi import Priority, Topic
 from remote.protocol import Attributes, ContentChange, FileToUpload, FullRow, Kind, Link, ObjectToUpload, ProblemType, UploadPlan
 from remote.server.access import member_of
 from remote.server.database import contents as content_rows
@@ -38,6 +39,7 @@ from remote.server.devices import Caller
 from remote.server.edits import FILE_MODE, Changes, resolve_conflict
 from remote.server.files import Condition, Done, file_info
 from remote.server.namespace import Edit, Namespace
+from remote.server.news import News, post
 from remote.server.paths import home_space, locate, place_of, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.quota import SESSION_NS
@@ -172,6 +174,9 @@ class FileUploads:
             inode = self._publish(tree, changes, now, names, request.on_conflict or now.on_conflict, condition)
             done = replace(now, inode=inode, last_used_ns=self._clock())
             rows.put(connection, done)
+            path = f"/{'/'.join(names)}"
+            news = News(Topic.UPLOAD_COMPLETED, f"{path} was uploaded.", Priority.LOW, path, inode, caller.device)
+            post(connection, caller.account, [news], self._clock())
             return Edit(changes.group(), lambda: self._complete_answer(done, _info(tree, inode)))
 
         objects = _stored_lengths(decode_manifest(row.manifest))

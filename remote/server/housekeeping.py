@@ -23,6 +23,8 @@ from remote.server.database import jobs as rows
 from remote.server.database.engine import Database
 from remote.server.expiry import expire
 from remote.server.garbage import DAY_NS, Garbage
+from remote.server.mail import Mailer
+from remote.server.notifications import Notifications
 from remote.server.objects.store import ObjectStore, StoreUnavailable
 from remote.server.quota import TierOf
 from remote.server.threads import Threads
@@ -119,7 +121,14 @@ class Housekeeping:
                 rows.leave(connection, job.name, self._me, done)
 
 
-def usual_jobs(database: Database, store: ObjectStore, tier_of: TierOf, clock: Callable[[], int]) -> list[Job]:
+def usual_jobs(
+    database: Database,
+    store: ObjectStore,
+    tier_of: TierOf,
+    notifications: Notifications,
+    mailer: Mailer | None,
+    clock: Callable[[], int],
+) -> list[Job]:
     """What every service does."""
 
     def tombstones(proceed: Proceed) -> str:
@@ -141,8 +150,18 @@ def usual_jobs(database: Database, store: ObjectStore, tier_of: TierOf, clock: C
             f"({report.dead_bytes} bytes), deleted {report.deleted} from the store ({report.deleted_bytes} bytes)"
         )
 
+    def old_notifications(_proceed: Proceed) -> str:
+        count = notifications.forget_old()
+        return f"forgot {count} notifications" if count else ""
+
+    def digests(proceed: Proceed) -> str:
+        count = 0 if mailer is None else notifications.send_digests(mailer, proceed)
+        return f"sent {count} digests" if count else ""
+
     return [
         Job("tombstones", HOUR_NS, tombstones),
         Job("expiry", 6 * HOUR_NS, expiry),
         Job("garbage", 6 * HOUR_NS, garbage),
+        Job("notifications", DAY_NS, old_notifications),
+        Job("digests", HOUR_NS, digests),
     ]

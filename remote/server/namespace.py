@@ -16,7 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from remote.copynames import MARK
 from remote.crashpoints import crash_point
+from remote.notificationapi import Topic
 from remote.protocol import (
     MAX_XATTR_BYTES,
     Attributes,
@@ -42,6 +44,8 @@ from remote.server.database.contents import Version
 from remote.server.database.engine import Database
 from remote.server.database.tree import InodeRow, Key, RecordedCommit
 from remote.server.devices import Caller
+from remote.server.news import News, post, quota_news
+from remote.server.paths import child, place_of
 from remote.server.problems import Refused
 from remote.server.quota import TierOf, load_budget
 from remote.server.tree import Tree
@@ -146,12 +150,15 @@ class Namespace:
         """What becomes of the groups, and the revision that the space then has. It is locked, and was at `revision`."""
         now = self._clock()
         budget = load_budget(connection, self._tier_of, owner, now)
+        used = budget.used
         uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
         contents = Contents(connection, tree.root, owner, caller.account, groups, uploads, proven, budget)
         application = Application(tree, contents, budget.tier, caller.device, revision, now)
         outcomes = application.run(groups)
         contents.flush(now)
         trash_rows.update(connection, tree.root, application.lost(), application.named_anew, caller.device, now)
+        news = quota_news(budget.quota, used, budget.used) + _conflict_news(tree, groups, outcomes, caller.device)
+        post(connection, owner, news, now)
         crash_point("service.commit.applied")
         if application.revision != revision:
             rows.set_revision(connection, tree.root, application.revision)
@@ -395,6 +402,20 @@ def _require_accepted(outcome: GroupOutcome) -> None:
 
 def _types(names: Set[Key], claimed: str | None = None) -> set[str]:
     return filelimits.types_of((name for _, name in names), claimed)
+
+
+def _conflict_news(tree: Tree, groups: Sequence[PreparedGroup], outcomes: Sequence[GroupOutcome], device: bytes) -> list[News]:
+    """Of the conflicted copies that were accepted."""
+    news = []
+    for group, outcome in zip(groups, outcomes, strict=True):
+        for entry in group.group.entries if outcome.result == "ok" else ():
+            if entry.base is None and entry.inode is not None and MARK in entry.name:
+                change, folder = group.inodes.get(entry.inode), place_of(tree, entry.parent)
+                if change is not None and change.full is not None and folder is not None:
+                    path = child(tree, folder, entry.name).path
+                    text = f"Two devices changed one file: {path}"
+                    news.append(News(Topic.CONFLICT, text, path=path, inode=entry.inode, device=device))
+    return news
 
 
 def _refused(why: str) -> GroupOutcome:

@@ -36,6 +36,7 @@ from remote.server.keys import service_key
 from remote.server.mail import Mailer, Outbox
 from remote.server.metrics import CountedStore, Metrics
 from remote.server.namespace import Namespace
+from remote.server.notifications import Notifications
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.store import ObjectStore
@@ -45,7 +46,7 @@ from remote.server.publiclinks import PublicLinks
 from remote.server.ratelimit import RateLimiter
 from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
-from remote.server.streams import Streams
+from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, Streams
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tiers import Tiers
 from remote.server.tokens import AccessTokens
@@ -94,6 +95,8 @@ class Service:
     wake: Wake
     limiter: RateLimiter
     streams: Streams
+    listeners: Streams
+    notifications: Notifications
     housekeeping: Housekeeping
     metrics: Metrics
     readiness: Readiness
@@ -217,6 +220,7 @@ def open_service(
     uploads = Uploads(database, store, config.tier, config.link_seconds, clock, random)
     namespace = Namespace(database, uploads, config.tier, clock)
     file_downloads = FileDownloads(database, store, config.link_seconds)
+    notifications = Notifications(database, clock)
     return Service(
         config=config,
         folder=folder,
@@ -246,9 +250,11 @@ def open_service(
         wake=wake,
         limiter=RateLimiter(database, clock),
         streams=Streams(),
+        listeners=Streams(LISTENERS, LISTENERS_OF_ACCOUNT, "streams are open"),
+        notifications=notifications,
         metrics=metrics,
         readiness=Readiness(database, store, clock),
-        housekeeping=Housekeeping(database, usual_jobs(database, store, config.tier, clock), clock),
+        housekeeping=Housekeeping(database, usual_jobs(database, store, config.tier, notifications, mailer, clock), clock),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),

@@ -21,12 +21,18 @@ PIECE = 256 * 1024
 STREAMS = 32
 STREAMS_OF_ACCOUNT = 8
 RETRY_AFTER_SECONDS = 5
+LISTENERS = 2000
+LISTENERS_OF_ACCOUNT = 10
+"""Who is told of notifications as they come."""
 
 
 class Streams:
     """Counts the answers under way. On the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int = STREAMS, of_account: int = STREAMS_OF_ACCOUNT, what: str = "contents are being read") -> None:
+        self._total = total
+        self._of_account = of_account
+        self._what = what
         self._of: Counter[bytes] = Counter()
 
     @property
@@ -36,11 +42,11 @@ class Streams:
     @contextmanager
     def one(self, account: bytes) -> Iterator[None]:
         """`Refused` if there are too many."""
-        if self._of[account] >= STREAMS_OF_ACCOUNT:
-            text = f"{STREAMS_OF_ACCOUNT} contents are being read at this time; try again."
+        if self._of[account] >= self._of_account:
+            text = f"{self._of_account} {self._what} at this time; try again."
             raise Refused(ProblemType.RATE_LIMITED, text, retry_after_seconds=RETRY_AFTER_SECONDS)
-        if self.under_way >= STREAMS:
-            text = "Too many contents are being read at this time; try again."
+        if self.under_way >= self._total:
+            text = f"Too many {self._what} at this time; try again."
             raise Refused(ProblemType.UNAVAILABLE, text, retry_after_seconds=RETRY_AFTER_SECONDS)
         self._of[account] += 1
         try:

@@ -20,6 +20,7 @@ ALWAYS_ON_BOTH = {
     "test_public_links.py",
     "test_sync_status.py",
     "test_conflicts.py",
+    "test_notifications.py",
     "test_file_changes.py",
     "test_housekeeping.py",
     "test_collection.py",

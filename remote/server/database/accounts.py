@@ -14,7 +14,9 @@ from remote.server.database.schema import (
     devices,
     inodes,
     invitations,
+    mailboxes,
     members,
+    notifications,
     password_codes,
     public_links,
     spaces,
@@ -132,8 +134,8 @@ def close(connection: Connection, account: bytes, now_ns: int) -> None:
     owned = select(spaces.c.id).where(spaces.c.owner == account)
     connection.execute(delete(members).where((members.c.account_id == account) | members.c.space_id.in_(owned)))
     connection.execute(delete(password_codes).where(password_codes.c.account_id == account))
-    for of_devices in (device_positions, device_reports):
-        connection.execute(delete(of_devices).where(of_devices.c.account_id == account))
+    for theirs in (device_positions, device_reports, notifications, mailboxes):
+        connection.execute(delete(theirs).where(theirs.c.account_id == account))
     connection.execute(delete(public_links).where((public_links.c.account_id == account) | public_links.c.space_id.in_(owned)))
 
 

@@ -63,6 +63,11 @@ def names(connection: Connection, account: bytes) -> dict[bytes, str]:
     return {row.id: row.name for row in connection.execute(query)}
 
 
+def had_any(connection: Connection, account: bytes) -> bool:
+    """Whether a device has ever logged in."""
+    return connection.execute(select(devices.c.id).where(devices.c.account_id == account).limit(1)).first() is not None
+
+
 def put(connection: Connection, device: DeviceRow, *, known: bool) -> None:
     """Write the row: over the one of the same id if it is `known`."""
     values = {

@@ -54,6 +54,11 @@ def note_positions(connection: Connection, account: bytes, device: bytes, revisi
             connection.execute(insert(positions).values(row))
 
 
+def report_of(connection: Connection, account: bytes, device: bytes) -> str | None:
+    mine = (reports.c.account_id == account) & (reports.c.device_id == device)
+    return connection.execute(select(reports.c.body).where(mine)).scalar_one_or_none()
+
+
 def put_report(connection: Connection, account: bytes, device: bytes, body: str, now_ns: int) -> None:
     """The device's row is locked."""
     mine = (reports.c.account_id == account) & (reports.c.device_id == device)

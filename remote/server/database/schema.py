@@ -136,6 +136,34 @@ device_reports = Table(
     ForeignKeyConstraint(["account_id", "device_id"], ["devices.account_id", "devices.id"]),
 )
 
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("numbered", BigInteger, nullable=False),  # the number of its last notification
+    Column("preferences", Text, nullable=False),  # a `Preferences`, of what was chosen
+    Column("digest", Boolean, nullable=False),
+    Column("digested", BigInteger, nullable=False),  # all up to this number were in a digest, or too old for one
+    Column("digested_ns", BigInteger, nullable=False),
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("path", Text),
+    Column("inode", ID),
+    Column("device_id", ID),
+    Column("read_ns", BigInteger),  # null: unread
+    Index(None, "at_ns"),
+    sqlite_with_rowid=False,
+)
+
 refresh_tokens = Table(
     "refresh_tokens",
     metadata,

@@ -75,6 +75,7 @@ async def login(request: Request) -> Response:
         event.caller = logged_in.device.id
     if body.replace is not None:
         service.wake.notify(body.replace)
+    service.wake.notify(known.account.id)  # a new device is news
     return answer(logged_in)
 
 

@@ -48,12 +48,12 @@ async def changes(
                 if page.worth_sending and waiter.woken is not None:
                     service.metrics.fed(waiter.woken)
                 return json_answer(page.answer)
-            if not await _wait(request, waiter, left):
+            if not await wait_here(request, waiter, left):
                 return Response(status_code=CLIENT_CLOSED)
             await authenticate(request)  # the device may have been removed meanwhile
 
 
-async def _wait(request: Request, waiter: Waiter, seconds: float) -> bool:
+async def wait_here(request: Request, waiter: Waiter, seconds: float) -> bool:
     """Wait for news, for `seconds` at most; False as soon as the caller has gone away."""
     here = True
     async with anyio.create_task_group() as tasks:

@@ -59,6 +59,8 @@ async def report(request: Request, caller: FilesWriter) -> Response:
     service = service_of(request)
     body = await read_model(request, DeviceReport)
     await service.in_thread(service.device_syncs.report, caller, body)
+    if any(file.error is not None for file in body.first):
+        service.wake.notify(caller.account)  # it may be news
     return nothing()
 
 
