@@ -32,6 +32,7 @@ from remote.memory import give_back_freed_memory
 
 if TYPE_CHECKING:
     from cache.drive import Drive, DriveOptions
+    from fs.desktop import Desktop
     from fs.reporting import Reporting
     from remote.http import HttpService
 
@@ -91,8 +92,10 @@ def _describe(error: BaseException) -> MountFailed | None:
 
 async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -> None:
     from cache.drive import Drive, DriveOptions
+    from fs.desktop import Desktop
     from fs.reporting import Reporting
     from fs.session import Session
+    from remote.notices import Notices
     from remote.syncs import Syncs
 
     credentials, options = Session(home).credentials(), DriveOptions(**request.drive)
@@ -108,12 +111,19 @@ async def _serve(home: Home, request: MountRequest, ready: Callable[[], None]) -
         mount = Mount(drive, request.mount)
         requests = Requests(drive, mount, request.mount)
         control = ControlServer(home.control_socket, requests.handlers())
-        await _serve_from(drive, mount, requests, control, Reporting(drive, Syncs(service)), ready)
+        reporting, desktop = Reporting(drive, Syncs(service)), Desktop(drive, Notices(service), home.shown)
+        await _serve_from(drive, mount, requests, control, reporting, desktop, ready)
     log.info("unmounted")
 
 
 async def _serve_from(
-    drive: Drive, mount: Mount, requests: Requests, control: ControlServer, reporting: Reporting, ready: Callable[[], None]
+    drive: Drive,
+    mount: Mount,
+    requests: Requests,
+    control: ControlServer,
+    reporting: Reporting,
+    desktop: Desktop,
+    ready: Callable[[], None],
 ) -> None:
     """The drive runs for as long as there is a mount, whatever fails beside it: the kernel brings dirty pages until the end."""
     async with trio.open_nursery() as outer:
@@ -125,6 +135,7 @@ async def _serve_from(
                 nursery.start_soon(control.run)
                 nursery.start_soon(_unmount_when_cancelled, mount)
                 nursery.start_soon(reporting.run)
+                nursery.start_soon(desktop.run)
                 with trio.CancelScope(shield=True):  # only the kernel ends a session: else dirty pages would be lost
                     await mount.run(ready)
                 await requests.wait_unmounted()

@@ -84,6 +84,11 @@ class Home:
         return self.run / "mount.lock"
 
     @property
+    def shown(self) -> Path:
+        """The number of the last notification that was shown on the desktop."""
+        return self.path / "notifications"
+
+    @property
     def log(self) -> Path:
         return self.run / "mount.log"
 

@@ -90,8 +90,8 @@ class HttpService:
         timeouts = timeouts or Timeouts()
         trio.socket.set_custom_hostname_resolver(OwnThreads())
         self._api = Api(endpoint, timeouts=timeouts, transport=transport, answered=self.meter.answered)
-        # The long poll has a connection of its own, so that it never takes one away from a call that somebody waits for.
-        self._poll = Api(endpoint, timeouts=timeouts, connections=2, transport=transport)
+        # Long polls have connections of their own, so that they never take one away from a call that somebody waits for.
+        self._poll = Api(endpoint, timeouts=timeouts, connections=4, transport=transport)
         # A transport and no client above it: objects need no cookies, redirects or authentication, and it is half the cost.
         self._objects = object_transport or BodyTransport(
             tls=lambda: endpoint.tls, upload_limit=self.upload_limit, download_limit=self.download_limit
@@ -129,12 +129,18 @@ class HttpService:
         return await self.call(CommitAnswer, "POST", f"/v1/spaces/{space.hex()}/commit", body)
 
     async def changes(self, cursor: str, *, wait_seconds: int, limit: int, removed: bool = False) -> ChangesPage:
-        params: dict[str, str | int] = {"cursor": cursor, "wait": wait_seconds, "limit": limit}
+        params: dict[str, str | int] = {"cursor": cursor, "limit": limit}
         if removed:
             params["removed"] = "true"
 
-        async def ask(token: str) -> ChangesPage:
-            return await self._poll.call(ChangesPage, "GET", "/v1/changes", params=params, token=token, wait=float(wait_seconds))
+        return await self.wait_for(ChangesPage, "/v1/changes", params, wait_seconds)
+
+    async def wait_for(self, answer: type[A], path: str, params: Mapping[str, str | int], wait_seconds: int) -> A:
+        """The answer to a `GET` that may wait for so long until there is something to say."""
+        asked = {**params, "wait": wait_seconds}
+
+        async def ask(token: str) -> A:
+            return await self._poll.call(answer, "GET", path, params=asked, token=token, wait=float(wait_seconds))
 
         return await self._authenticated(ask)
 

@@ -3,8 +3,8 @@
     GET    /v1/notifications?unread=&before=&after=&wait=&limit=     -> NotificationList
     GET    /v1/notifications/stream?after=                           -> server-sent events (Last-Event-ID)
     POST   /v1/notifications/read                        MarkRead    -> Unread
-    GET    /v1/notifications/preferences                             -> Preferences
-    POST   /v1/notifications/preferences                 Preferences -> Preferences    (what is not named stays)
+    GET    /v1/notifications/preferences                             -> ChosenPreferences
+    POST   /v1/notifications/preferences                 Preferences -> ChosenPreferences (what is not named stays)
 
 Each has a number, one higher than the one before: who was told one twice sees it by that. They are listed from the newest on, in
 pages (`before`), or from the oldest on after one that is known (`after`), also waiting for the next (`wait`). They are kept for
@@ -90,3 +90,10 @@ class Preferences(Request):
     topics: dict[Topic, Preference] = Field(default_factory=dict)
     digest: bool | None = None
     """An e-mail a day with what is unread, if anything is and the service has a mail server."""
+
+
+class ChosenPreferences(Answer):
+    """Of all topics."""
+
+    topics: dict[Topic, Preference]
+    digest: bool

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from remote.notificationapi import (
     KEPT,
     KEPT_DAYS,
+    ChosenPreferences,
     MarkRead,
     Notification,
     NotificationList,
@@ -65,13 +66,13 @@ class Notifications:
             rows.mark_read(connection, caller.account, request.ids, request.up_to, self._clock())
             return Unread(unread=rows.count_unread(connection, caller.account))
 
-    def preferences(self, caller: Caller) -> Preferences:
+    def preferences(self, caller: Caller) -> ChosenPreferences:
         """Of all topics."""
         with self._database.read() as connection:
             box = rows.mailbox(connection, caller.account)
-        return Preferences(topics=chosen_preferences(box.preferences), digest=box.digest)
+        return ChosenPreferences(topics=chosen_preferences(box.preferences), digest=box.digest)
 
-    def choose(self, caller: Caller, request: Preferences) -> Preferences:
+    def choose(self, caller: Caller, request: Preferences) -> ChosenPreferences:
         with self._database.write() as connection:
             if not account_rows.lock(connection, caller.account):
                 raise unauthenticated("The account was closed.")
@@ -82,7 +83,7 @@ class Notifications:
             rows.put_mailbox(connection, caller.account, preferences=body, digest=digest)
             if digest and not box.digest:
                 rows.put_mailbox(connection, caller.account, digested=box.numbered)
-        return Preferences(topics=chosen, digest=digest)
+        return ChosenPreferences(topics=chosen, digest=digest)
 
     def forget_old(self) -> int:
         with self._database.write() as connection:

@@ -80,7 +80,8 @@ async def test_the_drive_serves_the_mount_to_its_end_whatever_fails_beside_it() 
     requests: Any = FakeRequests()
     control: Any = FakeControl()
     reporting: Any = FakeReporting()
+    desktop: Any = FakeReporting()
     with pytest.raises(ExceptionGroup):
-        await daemon._serve_from(drive, mount, requests, control, reporting, lambda: None)
+        await daemon._serve_from(drive, mount, requests, control, reporting, desktop, lambda: None)
     assert mount.drive_ran_until_the_end
     assert not drive.runs

@@ -261,3 +261,24 @@ def test_another_device_is_told_what_waits_here(pair: Pair) -> None:
     assert [(file["path"], file["size"]) for file in told("/")["pending"]] == [("/other", 5)]
     pair.one.aloft("resume")
     wait_until(lambda: told("/")["waiting_files"] == 0, "it is known to have sent it")
+
+
+def test_the_mount_shows_notifications_on_the_desktop(devices: Any, tmp_path: Path) -> None:
+    """By `notify-send`, for which something stands in here that writes down what it is given."""
+    shown, programs = tmp_path / "shown", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "notify-send").write_text(f'#!/bin/sh\necho "$@" >>"{shown}"\n')
+    (programs / "notify-send").chmod(0o755)
+    one = devices.add("one")
+    one.environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "DISPLAY": ":77"}
+    point = one.mount()
+    wait_until(lambda: (one.home / "notifications").exists(), "it knows the last one that there was")
+    devices.add("two")
+    wait_until(shown.exists, "the log-in of another device is shown")
+    assert "--urgency=critical -- Aloft two has logged in" in shown.read_text()
+    wait_until(lambda: (one.home / "notifications").read_text() == "1\n", "it remembers that")
+    one.aloft("umount", str(point))
+    one.mount()
+    (point / "f (conflicted copy, two, 2026-11-20)").write_text("x")
+    wait_until(lambda: len(shown.read_text().splitlines()) == 2, "the next one is shown, and no other")
+    assert "Two devices changed one file" in shown.read_text().splitlines()[1]

@@ -14,6 +14,7 @@ from remote.notificationapi import (
     LIST_DEFAULT,
     LIST_MAX,
     WAIT_MAX_SECONDS,
+    ChosenPreferences,
     MarkRead,
     Notification,
     NotificationList,
@@ -104,14 +105,14 @@ async def mark_read(request: Request, caller: AccountWriter) -> Response:
     return answer(await service.in_thread(service.notifications.mark_read, caller, body))
 
 
-@router.get("/v1/notifications/preferences", **describe(Preferences))
+@router.get("/v1/notifications/preferences", **describe(ChosenPreferences))
 async def preferences(request: Request, caller: AccountReader) -> Response:
     """Of each topic: whether there are any, which are shown at once, and which are in the daily digest."""
     service = service_of(request)
     return answer(await service.in_thread(service.notifications.preferences, caller))
 
 
-@router.post("/v1/notifications/preferences", **describe(Preferences, Preferences))
+@router.post("/v1/notifications/preferences", **describe(ChosenPreferences, Preferences))
 async def choose(request: Request, caller: AccountWriter) -> Response:
     """Change preferences; what is not named stays."""
     service = service_of(request)
