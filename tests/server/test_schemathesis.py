@@ -15,9 +15,9 @@ from tests.support.wire import PASSWORD
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance,status_code_conformance"
 LEFT_OUT = (
     *("/v1/changes", "/v1/account/close", "/v1/account/password", "/v1/sessions/current", "/v1/devices", "/v1/devices/{device}"),
-    "/v1/users/tier",
+    *("/v1/users/tier", "/v1/notifications", "/v1/notifications/stream"),
 )
-"""One waits for changes, as it should; the others end the session that asks, or its room."""
+"""Those for changes and notifications wait for them, as they should; the others end the session that asks, or its room."""
 
 
 @pytest.mark.parametrize(
