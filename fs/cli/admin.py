@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fs.cli.audit import Before, Limit, audit_table
-from fs.cli.output import JsonOption, emit, fail, note, printable
+from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
 from fs.cli.serve import load_settings
-from fs.cli.wording import counted, human_size, moment
+from fs.cli.wording import counted, human_size, moment, parse_size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     admin.command("audit")(audit)
     admin.command("users")(users)
     admin.command("gc")(gc)
+    admin.command("scrub")(scrub)
     admin.command("recount")(recount)
     admin.command("backup")(backup)
     admin.command("restore")(restore)
@@ -154,6 +155,49 @@ def gc(
             f"{counted(report.waiting, 'object')} to be deleted when the day is over ({human_size(report.waiting_bytes)})"
         )
     emit(asdict(report), "\n".join(lines), json)
+
+
+def scrub(
+    backup: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Mend what is damaged from this backup.", show_default=False),
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="SIZE", help="Read so much a second at most: 50M.", show_default=False)
+    ] = None,
+    dry_run: DryRun = False,
+    config: Config = None,
+    data: Data = None,
+    database: DatabaseUrl = None,
+    json: JsonOption = False,
+) -> int:
+    """Read all stored objects again, and say which do not have the bytes that they should. Safe while the service runs.
+
+    The embedded store is read like this all the time, a part each hour; this reads all of it now. The exit code says whether
+    something is damaged still.
+    """
+    from remote.server.folder import DataFolderError
+    from remote.server.objects.store import StoreUnavailable
+    from remote.server.service import scrub_objects
+
+    settings = load_settings(config, {"data": data, "database": database})
+    try:
+        a_second = None if rate is None else parse_size(rate)
+    except ValueError as error:
+        fail(f"--rate: {error}", ExitCode.USAGE)
+    if backup is not None and not (backup / "objects").is_dir():
+        fail(f"{backup} is no backup of `aloft admin backup`", ExitCode.USAGE)
+    try:
+        with _bar("read", json=json) as told:
+            report = scrub_objects(settings, backup=backup, rate=a_second, dry_run=dry_run, told=told)
+    except DataFolderError as error:
+        fail(str(error))
+    except StoreUnavailable as error:
+        fail(f"the object store cannot be reached: {error}")
+    lines = [f"{each.key} is damaged: {each.why}{' (mended)' if each.mended else ''}" for each in report.damaged]
+    lines.append(f"{counted(report.objects, 'object')} ({human_size(report.bytes)}) read, {report.left} damaged")
+    emit({**asdict(report), "left": report.left}, "\n".join(lines), json)
+    return ExitCode.FAILED if report.left else ExitCode.OK
 
 
 def recount(

@@ -176,6 +176,15 @@ def _copy_object(source: Path, target: Path, wanted: _Object) -> bool:
     return True
 
 
+def read_backed_up(backup: Path, key: str, length: int) -> bytes | None:
+    """The stored bytes of an object in a backup; None: it has none. Nobody has verified them."""
+    try:
+        with path_of(backup / "objects", key).open("rb") as file:
+            return file.read(length)
+    except FileNotFoundError:
+        return None
+
+
 def _remove_others(folder: Path, kept: set[str]) -> int:
     removed = 0
     for file in folder.glob("*/*/*"):

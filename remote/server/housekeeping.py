@@ -27,11 +27,14 @@ from remote.server.mail import Mailer
 from remote.server.notifications import Notifications
 from remote.server.objects.store import ObjectStore, StoreUnavailable
 from remote.server.quota import TierOf
+from remote.server.scrub import Scrubber
 from remote.server.threads import Threads
 
 log = logging.getLogger(__name__)
 
 HOUR_NS = DAY_NS // 24
+SCRUB_BYTES, SCRUB_RATE = 2 * 2**30, 16 * 2**20
+"""What is read again in an hour at most, and how much of it in a second: more than a terabyte a month."""
 HELD_NS = 15 * 60 * 10**9
 """A holder that says nothing for so long is taken for dead."""
 FIRST_LOOK_SECONDS = 60.0
@@ -165,3 +168,15 @@ def usual_jobs(
         Job("notifications", DAY_NS, old_notifications),
         Job("digests", HOUR_NS, digests),
     ]
+
+
+def scrub_job(database: Database, store: ObjectStore, clock: Callable[[], int]) -> Job:
+    """For a store whose disks nobody else reads again: what a service that sells storage does by itself."""
+
+    def scrub(proceed: Proceed) -> str:
+        report = Scrubber(database, store, clock, rate=SCRUB_RATE, proceed=proceed).go_on(SCRUB_BYTES)
+        for each in report.damaged:
+            log.error("the object %s is damaged: %s", each.key, each.why)
+        return f"found {report.left} damaged objects among {report.objects}" if report.left else ""
+
+    return Job("scrub", HOUR_NS, scrub)

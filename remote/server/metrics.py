@@ -102,6 +102,9 @@ class _State(Collector):
         yield GaugeMetricFamily(
             "aloft_dead_objects", "Copies in the store that wait for their deletion.", value=state.dead_objects
         )
+        yield GaugeMetricFamily(
+            "aloft_damaged_objects", "Objects that the scrubber found damaged or missing.", value=state.damaged_objects
+        )
         done = GaugeMetricFamily("aloft_job_age_seconds", "Since a job was last done to its end.", labels=["job"])
         for job, done_ns in state.jobs.items():
             done.add_metric([job], (self._clock() - done_ns) / SECOND_NS)
@@ -134,6 +137,13 @@ class CountedStore:
             return self._store.read(key, length)
         except StoreUnavailable:
             self._metrics.store_failed("read")
+            raise
+
+    def write(self, key: str, object_id: bytes, body: bytes) -> None:
+        try:
+            self._store.write(key, object_id, body)
+        except StoreUnavailable:
+            self._metrics.store_failed("write")
             raise
 
     def delete(self, keys: Sequence[str]) -> None:

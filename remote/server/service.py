@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from os import urandom
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -14,6 +16,7 @@ from remote.accountapi import AuditPage
 from remote.crashpoints import crash_point
 from remote.server.accounts import Accounts
 from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
+from remote.server.backup import read_backed_up
 from remote.server.config import ServerConfig
 from remote.server.conflicts import Conflicts
 from remote.server.database import accounts as account_rows
@@ -31,7 +34,7 @@ from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
 from remote.server.folder import DataFolder, DataFolderError, new_key
 from remote.server.garbage import Garbage, Report, Usage, recount
-from remote.server.housekeeping import Housekeeping, usual_jobs
+from remote.server.housekeeping import Housekeeping, scrub_job, usual_jobs
 from remote.server.keys import service_key
 from remote.server.mail import Mailer, Outbox
 from remote.server.metrics import CountedStore, Metrics
@@ -46,6 +49,7 @@ from remote.server.publiclinks import PublicLinks
 from remote.server.ratelimit import RateLimiter
 from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
+from remote.server.scrub import Scrubber, ScrubReport
 from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, Streams
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tiers import Tiers
@@ -155,6 +159,23 @@ def collect_garbage(config: ServerConfig, *, dry_run: bool = False) -> Report:
         return Garbage(database, store, time.time_ns).collect(dry_run=dry_run)
 
 
+def scrub_objects(
+    config: ServerConfig,
+    *,
+    backup: Path | None = None,
+    rate: int | None = None,
+    dry_run: bool = False,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> ScrubReport:
+    """Read all objects of the service of `config`, which may be running, again; mend what is damaged from a backup. `told`:
+    how many of how many. `DataFolderError`, `StoreUnavailable`."""
+    with administered(config) as database, closing(_store_beside(config)) as store:
+        scrubber = Scrubber(database, store, time.time_ns, rate=rate)
+        total = scrubber.total()
+        read_backup = None if backup is None else partial(read_backed_up, backup)
+        return scrubber.run(read_backup=read_backup, dry_run=dry_run, told=lambda report: told(report.objects, total))
+
+
 def recount_usage(config: ServerConfig, *, dry_run: bool = False) -> list[tuple[str, Usage]]:
     """The accounts, by their e-mail, whose usage was not what their rows add up to. `DataFolderError`."""
     with administered(config) as database:
@@ -221,6 +242,9 @@ def open_service(
     namespace = Namespace(database, uploads, config.tier, clock)
     file_downloads = FileDownloads(database, store, config.link_seconds)
     notifications = Notifications(database, clock)
+    jobs = usual_jobs(database, store, config.tier, notifications, mailer, clock)
+    if config.s3 is None:
+        jobs.append(scrub_job(database, store, clock))
     return Service(
         config=config,
         folder=folder,
@@ -254,7 +278,7 @@ def open_service(
         notifications=notifications,
         metrics=metrics,
         readiness=Readiness(database, store, clock),
-        housekeeping=Housekeeping(database, usual_jobs(database, store, config.tier, notifications, mailer, clock), clock),
+        housekeeping=Housekeeping(database, jobs, clock),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),

@@ -72,3 +72,22 @@ def test_a_backup_is_restored(aloft, registered, data, tmp_path):
     (line,) = aloft("admin", "users", "--data", str(again), "--json").data["accounts"]
     assert line["email"] == registered
     assert "already" in aloft("admin", "restore", str(tmp_path / "backup"), "--data", str(again)).err
+
+
+def test_what_is_damaged_is_found_and_mended_from_a_backup(aloft, registered, data, tmp_path):
+    (tmp_path / "file").write_bytes(content := os.urandom(100_000))
+    assert aloft("put", str(tmp_path / "file"), "/file").code == 0
+    backup = tmp_path / "backup"
+    assert aloft("admin", "backup", str(backup), "--data", str(data)).code == 0
+    assert aloft("admin", "scrub", "--data", str(data)).out.endswith("(97.7 KiB) read, 0 damaged\n")
+    (lies,) = (file for file in (data / "objects").rglob("*") if file.is_file() and file.stat().st_size >= 100_000)
+    lies.write_bytes(b"?" + lies.read_bytes()[1:])
+    found = aloft("admin", "scrub", "--data", str(data), "--json")
+    assert (found.code, found.data["left"]) == (1, 1)
+    assert aloft("get", "/file", str(tmp_path / "got")).code != 0
+    assert aloft("admin", "scrub", "--data", str(data), "--from", str(tmp_path)).code == 2
+    assert aloft("admin", "scrub", "--data", str(data), "--rate", "fast").code == 2
+    mended = aloft("admin", "scrub", "--data", str(data), "--from", str(backup), "--rate", "50M")
+    assert (mended.code, "(mended)" in mended.out) == (0, True)
+    assert aloft("get", "/file", str(tmp_path / "got")).code == 0
+    assert (tmp_path / "got").read_bytes() == content

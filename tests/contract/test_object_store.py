@@ -363,6 +363,17 @@ async def test_the_service_reads_what_was_stored_and_knows_its_etag(contract: Co
     assert contract.store.stat([key])[key].etag == etag.strip('"')
 
 
+async def test_the_service_puts_right_what_is_damaged(contract: Contract) -> None:
+    body = os.urandom(50_000)
+    key, link = put_link(contract, body)
+    contract.store.write(key, hashlib.sha256(body).digest(), body)
+    assert contract.store.read(key, len(body)) == body
+    assert contract.store.stat([key])[key].length == len(body)
+    assert (await put(contract, link, body)).is_success
+    contract.store.write(key, hashlib.sha256(body).digest(), body)
+    assert contract.store.read(key, len(body)) == body
+
+
 # -------------------------------------------------------------------------------------------- the embedded store's own
 
 

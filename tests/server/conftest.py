@@ -21,6 +21,7 @@ ALWAYS_ON_BOTH = {
     "test_sync_status.py",
     "test_conflicts.py",
     "test_notifications.py",
+    "test_scrub.py",
     "test_file_changes.py",
     "test_housekeeping.py",
     "test_collection.py",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from remote.server.database.schema import accounts, dead_objects, devices, jobs
+from remote.server.database.scrub import count_damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class State:
     devices: int
     used_bytes: int
     dead_objects: int
+    damaged_objects: int
     jobs: Mapping[str, int]
     """When each was last done; those that never were are left out."""
 
@@ -27,7 +29,9 @@ def state(connection: Connection) -> State:
     active = connection.execute(select(func.count()).select_from(devices).where(devices.c.removed_ns.is_(None))).scalar_one()
     dead = connection.execute(select(func.count()).select_from(dead_objects)).scalar_one()
     done = connection.execute(select(jobs.c.name, jobs.c.done_ns).where(jobs.c.done_ns > 0)).all()
-    return State(int(open_accounts), int(active), int(used), int(dead), {row.name: row.done_ns for row in done})
+    return State(
+        int(open_accounts), int(active), int(used), int(dead), count_damaged(connection), {row.name: row.done_ns for row in done}
+    )
 
 
 def answers(connection: Connection) -> None:

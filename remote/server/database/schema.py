@@ -386,6 +386,25 @@ dead_objects = Table(
     sqlite_with_rowid=False,
 )
 
+scrub_position = Table(
+    "scrub_position",
+    metadata,
+    Column("owner", ID, primary_key=True),  # one row at most: the last object that was looked at
+    Column("object_id", HASH, nullable=False),
+)
+
+damaged_objects = Table(
+    "damaged_objects",
+    metadata,
+    Column("owner", ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("object_id", HASH, primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("found_ns", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 jobs = Table(
     "jobs",
     metadata,

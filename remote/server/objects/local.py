@@ -97,6 +97,14 @@ class LocalStore:
             raise StoreUnavailable("the object store does not give an object")
         return body
 
+    def write(self, key: str, object_id: bytes, body: bytes) -> None:
+        incoming = IncomingObject(self._incoming / self._random(16).hex(), self._file(key), len(body), object_id, self._names)
+        try:
+            incoming.write(body)
+            incoming.finish()
+        finally:
+            incoming.discard()
+
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             try:

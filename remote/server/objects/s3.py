@@ -99,6 +99,11 @@ class S3Store:
         except _NotThere:
             raise NoSuchObject(key) from None
 
+    def write(self, key: str, object_id: bytes, body: bytes) -> None:
+        where = {"Bucket": self._config.bucket, "Key": self._config.prefix + key}
+        checked = {"ChecksumSHA256": b64encode(object_id).decode(), **_encryption_arguments(self._config)}
+        self._call(lambda: self._client.put_object(Body=body, **where, **checked))
+
     def listing(self, after: str = "", limit: int = LISTED) -> Sequence[Listed]:
         prefix = self._config.prefix
         where: dict[str, Any] = {"Bucket": self._config.bucket, "MaxKeys": min(limit, LISTED)}
@@ -207,6 +212,12 @@ def _encryption(config: S3Config) -> dict[str, str]:
     if config.sse_kms_key is not None:
         headers["x-amz-server-side-encryption-aws-kms-key-id"] = config.sse_kms_key
     return headers
+
+
+def _encryption_arguments(config: S3Config) -> dict[str, str]:
+    """The same for a request that the client makes by itself."""
+    named = {"ServerSideEncryption": config.sse, "SSEKMSKeyId": config.sse_kms_key}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _checksum(said: str | None) -> bytes | None:

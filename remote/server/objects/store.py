@@ -81,6 +81,9 @@ class ObjectStore(Protocol):
     def read(self, key: str, length: int) -> bytes:
         """The stored bytes, which are `length`: others are not read further. `NoSuchObject`, `StoreUnavailable`."""
 
+    def write(self, key: str, object_id: bytes, body: bytes) -> None:
+        """Store these bytes, whose SHA-256 is `object_id`, in the place of whatever is there. `StoreUnavailable`."""
+
     def delete(self, keys: Sequence[str]) -> None:
         """They are gone; also those that were not there. `StoreUnavailable`: some of them may be left."""
 
