@@ -14,6 +14,9 @@ the same version is the same bytes, for ever. It is also the ETag, so `If-Match:
     GET    /v1/trash?limit=&after=                                   -> TrashList      (in pages, the latest first)
     POST   /v1/trash/restore                          RestoreRequest -> Restored
     DELETE /v1/trash?id=                                             -> Emptied        (all, or one entry)
+    GET    /v1/files/expiry?path=                                    -> ExpiryList
+    POST   /v1/files/expiry                                SetExpiry -> Expiry
+    DELETE /v1/files/expiry?path=                                    -> 204
     POST   /v1/files/upload                              BeginUpload -> FileUpload     (or the one in progress)
     GET    /v1/files/upload?fingerprint=                             -> FileUploadList (those in progress)
     GET    /v1/files/upload/{upload}                                 -> FileUpload     (asks the object store)
@@ -69,6 +72,9 @@ MAX_CHUNKS = 65_536
 """Of one upload: 256 GiB in chunks of 4 MiB."""
 MAX_OPEN_UPLOADS = 1000
 """Of one account; those that were not used for a day do not count."""
+EXPIRIES_MAX = 10_000
+"""Files and folders of an account that expire."""
+EXPIRY_MAX_SECONDS = 10 * 366 * 24 * 3600
 LINKS_MAX = MAX_OBJECTS_PER_PLAN
 """In one answer."""
 
@@ -234,6 +240,37 @@ class Emptied(Answer):
     removed: int
     complete: bool
     """False: there is more; ask again."""
+
+
+# -------------------------------------------------------------------------------------------------------------- expiry
+
+
+class SetExpiry(Request):
+    """A time, or how long from now."""
+
+    path: Path
+    expires_ns: Nanoseconds | None = None
+    after_seconds: Annotated[int, Field(ge=1, le=EXPIRY_MAX_SECONDS)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> SetExpiry:
+        if (self.expires_ns is None) == (self.after_seconds is None):
+            raise ValueError("say when: at a time, or after so many seconds")
+        return self
+
+
+class Expiry(Answer):
+    """It goes to the trash then, with all that is in it by then, whatever it is called and whatever was written to it."""
+
+    id: Id
+    path: str
+    expires_ns: Nanoseconds
+
+
+class ExpiryList(Answer):
+    """The next ones first."""
+
+    expiries: list[Expiry]
 
 
 # -------------------------------------------------------------------------------------------------------------- upload

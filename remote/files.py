@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from remote.fileapi import (
     BeginUpload,
     ChunkLink,
@@ -10,6 +12,8 @@ from remote.fileapi import (
     CreateFolder,
     Deleted,
     Emptied,
+    Expiry,
+    ExpiryList,
     FileDownload,
     FileInfo,
     FileList,
@@ -19,6 +23,7 @@ from remote.fileapi import (
     Restored,
     RestoreRequest,
     RestoreVersion,
+    SetExpiry,
     Sort,
     TrashEntry,
     TrashList,
@@ -106,6 +111,19 @@ class Files:
             removed += done.removed
             if done.complete:
                 return removed
+
+    # -------------------------------------------------------------------------------------------------------- expiries
+
+    async def expiries(self, path: str | None = None) -> ExpiryList:
+        """All, or that of one file or folder."""
+        return await self.service.call(ExpiryList, "GET", "/v1/files/expiry", params={} if path is None else {"path": path})
+
+    async def set_expiry(self, path: str, expires_ns: int) -> Expiry:
+        return await self.service.call(Expiry, "POST", "/v1/files/expiry", SetExpiry(path=path, expires_ns=expires_ns))
+
+    async def forget_expiry(self, path: str) -> None:
+        """`NotThere` if it has none."""
+        await self.service.send("DELETE", f"/v1/files/expiry?path={quote(path)}")
 
     # -------------------------------------------------------------------------------------------------- public links
 

@@ -32,6 +32,8 @@ class Topic(StrEnum):
     NEW_DEVICE = "device.new"
     QUOTA = "quota"
     CONFLICT = "conflict"
+    EXPIRY = "expiry"
+    """Within a day."""
     UPLOAD_COMPLETED = "upload.completed"
     """By a plain client."""
     UPLOAD_FAILED = "upload.failed"

@@ -15,6 +15,7 @@ import typer
 from fs.cli import (
     accounts,
     admin,
+    expire,
     files,
     history,
     links,
@@ -48,6 +49,7 @@ COMMAND_MODULES = (
     transfers,
     remotefiles,
     history,
+    expire,
     syncs,
     links,
     serve,

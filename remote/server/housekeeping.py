@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from remote.server.collection import collect
 from remote.server.database import jobs as rows
 from remote.server.database.engine import Database
+from remote.server.expiries import Expiries
 from remote.server.expiry import expire
 from remote.server.garbage import DAY_NS, Garbage
 from remote.server.mail import Mailer
@@ -33,6 +34,7 @@ from remote.server.threads import Threads
 log = logging.getLogger(__name__)
 
 HOUR_NS = DAY_NS // 24
+MINUTE_NS = HOUR_NS // 60
 SCRUB_BYTES, SCRUB_RATE = 2 * 2**30, 16 * 2**20
 """What is read again in an hour at most, and how much of it in a second: more than a terabyte a month."""
 HELD_NS = 15 * 60 * 10**9
@@ -128,6 +130,7 @@ def usual_jobs(
     database: Database,
     store: ObjectStore,
     tier_of: TierOf,
+    expiries: Expiries,
     notifications: Notifications,
     mailer: Mailer | None,
     clock: Callable[[], int],
@@ -153,6 +156,11 @@ def usual_jobs(
             f"({report.dead_bytes} bytes), deleted {report.deleted} from the store ({report.deleted_bytes} bytes)"
         )
 
+    def expiring(proceed: Proceed) -> str:
+        expiries.warn(proceed)
+        count = expiries.remove_due(proceed)
+        return f"moved {count} files and folders to the trash, whose time had come" if count else ""
+
     def old_notifications(_proceed: Proceed) -> str:
         count = notifications.forget_old()
         return f"forgot {count} notifications" if count else ""
@@ -165,6 +173,7 @@ def usual_jobs(
         Job("tombstones", HOUR_NS, tombstones),
         Job("expiry", 6 * HOUR_NS, expiry),
         Job("garbage", 6 * HOUR_NS, garbage),
+        Job("expiries", 5 * MINUTE_NS, expiring),
         Job("notifications", DAY_NS, old_notifications),
         Job("digests", HOUR_NS, digests),
     ]

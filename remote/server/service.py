@@ -27,6 +27,7 @@ from remote.server.devices import Devices
 from remote.server.devicesync import DeviceSyncs
 from remote.server.downloads import Downloads
 from remote.server.epochs import current_epoch
+from remote.server.expiries import Expiries
 from remote.server.feed import Feed
 from remote.server.filechanges import FileFeed
 from remote.server.filedownloads import FileDownloads
@@ -101,6 +102,7 @@ class Service:
     streams: Streams
     listeners: Streams
     notifications: Notifications
+    expiries: Expiries
     housekeeping: Housekeeping
     metrics: Metrics
     readiness: Readiness
@@ -242,7 +244,8 @@ def open_service(
     namespace = Namespace(database, uploads, config.tier, clock)
     file_downloads = FileDownloads(database, store, config.link_seconds)
     notifications = Notifications(database, clock)
-    jobs = usual_jobs(database, store, config.tier, notifications, mailer, clock)
+    expiries = Expiries(database, namespace, clock, random)
+    jobs = usual_jobs(database, store, config.tier, expiries, notifications, mailer, clock)
     if config.s3 is None:
         jobs.append(scrub_job(database, store, clock))
     return Service(
@@ -276,6 +279,7 @@ def open_service(
         streams=Streams(),
         listeners=Streams(LISTENERS, LISTENERS_OF_ACCOUNT, "streams are open"),
         notifications=notifications,
+        expiries=expiries,
         metrics=metrics,
         readiness=Readiness(database, store, clock),
         housekeeping=Housekeeping(database, jobs, clock),

@@ -71,3 +71,18 @@ def test_what_was_deleted_comes_back_or_goes_for_good(ada, put, tmp_path):
     assert ada("trash", "empty", "/h", "--yes", "--json").data == {"removed": 1}
     assert ada("trash", "empty", "--yes").out == "4 files and folders are gone\n"
     assert ada("trash", "ls", "--json").data == {"entries": []}
+
+
+def test_a_time_for_a_file_to_go_is_chosen_shown_and_forgotten(ada, put):
+    put("/f", "f")
+    assert ada("expire").out == "nothing expires\n"
+    assert ada("expire", "/f").out == "/f does not expire\n"
+    assert "/f goes to the trash at 2" in ada("expire", "/f", "30d").out
+    (chosen,) = ada("expire", "--json").data["expiries"]
+    assert 29 < (chosen["expires_ns"] - time.time_ns()) / (24 * 3600 * 1e9) < 31
+    assert "/f" in ada("expire").out
+    assert ada("expire", "/f", "2040-12-24", "--json").data["path"] == "/f"
+    assert ada("expire", "/f", "never").out == "/f does not expire any more\n"
+    assert "does not expire" in ada("expire", "/f", "never").err
+    assert ada("expire", "/f", "soon").code == 2
+    assert "gone by" in ada("expire", "/f", "2020-01-01").err

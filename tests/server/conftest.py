@@ -22,6 +22,7 @@ ALWAYS_ON_BOTH = {
     "test_conflicts.py",
     "test_notifications.py",
     "test_scrub.py",
+    "test_expiries.py",
     "test_file_changes.py",
     "test_housekeeping.py",
     "test_collection.py",

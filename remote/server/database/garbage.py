@@ -11,6 +11,7 @@ from remote.server.database.schema import (
     accounts,
     dead_objects,
     entries,
+    expiries,
     file_uploads,
     inodes,
     manifests,
@@ -285,6 +286,7 @@ def empty_space(connection: Connection, space: bytes, limit: int) -> int:
         connection.execute(delete(entries).where(entries.c.space_id == space, entries.c.parent.in_(some)))
         connection.execute(delete(versions).where(versions.c.space_id == space, versions.c.inode.in_(some)))
         connection.execute(delete(trash).where(trash.c.space_id == space, trash.c.inode.in_(some)))
+        connection.execute(delete(expiries).where(expiries.c.space_id == space, expiries.c.inode.in_(some)))
         connection.execute(delete(inodes).where(here, inodes.c.id.in_(some)))
     return len(ids)
 

@@ -355,6 +355,18 @@ trash = Table(
     sqlite_with_rowid=False,
 )
 
+expiries = Table(
+    "expiries",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("inode", ID, primary_key=True),  # goes to the trash then, whatever it is called
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),  # who chose that
+    Column("device_id", ID, nullable=False),
+    Column("warned_ns", BigInteger),  # null: nobody was told
+    Index(None, "expires_ns"),
+)
+
 space_objects = Table(
     "space_objects",
     metadata,

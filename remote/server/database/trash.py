@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, select
 
 from remote.protocol import Kind
-from remote.server.database.schema import inodes, trash, versions
+from remote.server.database.schema import expiries, inodes, trash, versions
 from remote.server.database.tree import Key, batches
 
 TOGETHER_NS = 3600 * 10**9
@@ -90,6 +90,7 @@ def purge(connection: Connection, space: bytes, ids: Collection[bytes], before_n
         there = (trash.c.space_id == space) & trash.c.inode.in_(some) & (trash.c.deleted_ns <= before_ns)
         dead = connection.execute(select(trash.c.inode).where(there)).scalars().all()
         connection.execute(delete(versions).where(versions.c.space_id == space, versions.c.inode.in_(dead)))
+        connection.execute(delete(expiries).where(expiries.c.space_id == space, expiries.c.inode.in_(dead)))
         connection.execute(delete(inodes).where(inodes.c.space_id == space, inodes.c.id.in_(dead)))
         connection.execute(delete(trash).where(trash.c.space_id == space, trash.c.inode.in_(dead)))
         count += len(dead)

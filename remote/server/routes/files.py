@@ -15,17 +15,20 @@ from remote.fileapi import (
     CopyRequest,
     CreateFolder,
     Deleted,
+    Expiry,
+    ExpiryList,
     FileInfo,
     FileList,
     MoveRequest,
     Order,
+    SetExpiry,
     Sort,
 )
 from remote.names import MAX_NAME_BYTES
 from remote.protocol import ProblemType
 from remote.server.files import Condition, Done
 from remote.server.problems import Refused
-from remote.server.routes.requests import FilesReader, FilesWriter, answer, describe, read_model, service_of
+from remote.server.routes.requests import FilesReader, FilesWriter, answer, describe, nothing, read_model, service_of
 
 router = APIRouter()
 
@@ -94,6 +97,33 @@ async def delete(
         return service.files.delete(caller, path, when, recursive=recursive, partial=partial)
 
     return announce(request, await service.in_thread(work))
+
+
+@router.get("/v1/files/expiry", **describe(ExpiryList))
+async def expiries(
+    request: Request,
+    caller: FilesReader,
+    path: Annotated[str | None, Query(min_length=1, max_length=16 * 1024)] = None,
+) -> Response:
+    """What goes to the trash at a time that was chosen, the next first; or that of one file or folder."""
+    service = service_of(request)
+    return answer(await service.in_thread(service.expiries.listing, caller, path))
+
+
+@router.post("/v1/files/expiry", **describe(Expiry, SetExpiry))
+async def set_expiry(request: Request, caller: FilesWriter) -> Response:
+    """Let a file or folder go to the trash at a time. A day before, there is a notification."""
+    service = service_of(request)
+    body = await read_model(request, SetExpiry)
+    return answer(await service.in_thread(service.expiries.choose, caller, body))
+
+
+@router.delete("/v1/files/expiry", **describe(None, status=204))
+async def forget_expiry(request: Request, caller: FilesWriter, path: FilePath) -> Response:
+    """Let it stay."""
+    service = service_of(request)
+    await service.in_thread(service.expiries.forget, caller, path)
+    return nothing()
 
 
 def announce(request: Request, done: Done[M], status: int = 200) -> Response:
