@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -44,8 +44,9 @@ _SETTINGS = {
 class Cluster:
     """A running PostgreSQL. Its log is in `log`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] = _SETTINGS) -> None:
         self.folder = folder
+        self._settings = settings
         self._data = folder / "data"
         self.log = folder / "log"
         self._count = count(1)
@@ -65,7 +66,7 @@ class Cluster:
     def start(self) -> None:
         """It takes connections when this returns."""
         command = [str(_program("postgres")), "-D", str(self._data), "-k", str(self.folder)]
-        for name, value in _SETTINGS.items():
+        for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         with self.log.open("ab") as log:
             dying = ["--pdeathsig", "QUIT"]
@@ -145,14 +146,28 @@ class Cluster:
 
 
 @contextmanager
+def durable_cluster() -> Iterator[Cluster]:
+    """One that syncs what it commits, on a disk, for what is measured."""
+    kept = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "256MB", "autovacuum": "on"}
+    with _running(Path(tempfile.mkdtemp(prefix="aloft-pg-")), _SETTINGS | kept) as cluster:
+        yield cluster
+
+
+@contextmanager
 def running_cluster() -> Iterator[Cluster]:
     roomy = os.access(_SHARED_MEMORY, os.W_OK) and shutil.disk_usage(_SHARED_MEMORY).free > _ROOM_NEEDED
     folder = Path(tempfile.mkdtemp(prefix="aloft-pg-", dir=_SHARED_MEMORY if roomy else None))
+    with _running(folder, _SETTINGS) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _running(folder: Path, settings: Mapping[str, str]) -> Iterator[Cluster]:
     try:
         if os.geteuid() == 0:
             user = pwd.getpwnam(SUPERUSER)
             os.chown(folder, user.pw_uid, user.pw_gid)
-        cluster = Cluster(folder)
+        cluster = Cluster(folder, settings)
         cluster.create()
         cluster.start()
         try:
