@@ -19,7 +19,7 @@ def give_up_lost(ledger: Ledger, device: Device, person: Person) -> int:
     waiting = {f"/{queued.path}" for queued in status.queue.first if queued.error is not None}
 
     def is_lost(entry: Entry) -> bool:
-        said = entry.path in waiting or any(problem.startswith(f"{entry.name}: ") for problem in status.problems)
+        said = entry.path in waiting or any(entry.name in problem.rpartition(": ")[0] for problem in status.problems)
         if not said or not is_gone(ledger, device, entry.node.ino):
             return False
         ledger.giving_up(device.name, entry.node.ino)
