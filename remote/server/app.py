@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import accountapi, fileapi, linkapi, protocol
+from remote import accountapi, fileapi, linkapi, protocol, searchapi
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
@@ -41,6 +41,7 @@ from remote.server.routes import (
     fileuploads,
     publiclinks,
     recovery,
+    search,
     spaces,
     tiers,
     trash,
@@ -63,8 +64,9 @@ ROUTES = (
     filedownloads,
     trash,
     publiclinks,
+    search,
 )
-WIRE = (protocol, accountapi, fileapi, linkapi)
+WIRE = (protocol, accountapi, fileapi, linkapi, searchapi)
 """Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20
@@ -88,9 +90,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        keeping_house = asyncio.create_task(service.housekeeping.run())
+        keeping_house = asyncio.gather(service.housekeeping.run(), service.indexing.run())
         yield
         service.housekeeping.stop()
+        service.indexing.stop()
         await keeping_house
         service.close()
 

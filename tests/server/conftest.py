@@ -18,6 +18,7 @@ ALWAYS_ON_BOTH = {
     "test_garbage.py",
     "test_trash.py",
     "test_public_links.py",
+    "test_search.py",
     "test_housekeeping.py",
     "test_collection.py",
     "test_devices.py",

@@ -147,6 +147,7 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
         ("GET", "/v1/files/versions"): [({"id": small}, None), ({"id": gone}, None)],
         ("POST", "/v1/files/versions/restore"): [({}, {"id": small, "version": version})],
         ("DELETE", "/v1/trash"): [({"id": gone}, None)],
+        ("GET", "/v1/search"): [({"q": "secret", "under": "/secret"}, None)],
         ("POST", "/v1/links"): [({}, {"path": "/secret"})],
         ("DELETE", "/v1/links/{link}"): [({}, None)],
         ("POST", "/v1/trash/restore"): [({}, {"id": gone})],
