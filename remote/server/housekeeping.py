@@ -158,8 +158,8 @@ def usual_jobs(database: Database, store: ObjectStore, tier_of: TierOf, clock: C
 def index_job(indexing: Indexing) -> Job:
     """It is wanted soon after each change, and so is not one of the usual ones."""
 
-    def follow(proceed: Proceed) -> str:
-        indexing.follow(proceed)
+    def run(proceed: Proceed) -> str:
+        indexing.run(proceed)
         return ""
 
-    return Job("search", 0, follow, indexing.is_wanted)
+    return Job("search", 0, run, indexing.is_wanted)

@@ -6,14 +6,14 @@ here, the same for both databases; a page is a slice of the whole order, which i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sqlalchemy import Connection
 
 from remote.protocol import Kind, ProblemType
-from remote.searchapi import HITS_MAX, SearchHit, SearchPage
+from remote.searchapi import HITS_MAX, SearchHit, SearchPage, Snippet
 from remote.server.database import search as rows
 from remote.server.database.engine import Database
 from remote.server.database.fulltext import TookTooLong, full_text
@@ -24,7 +24,7 @@ from remote.server.files import open_tree
 from remote.server.mediatypes import extensions_of, media_type
 from remote.server.paths import MAX_DEPTH, find, split_path
 from remote.server.problems import Refused
-from remote.server.searchwords import Fit, Term, fit, fold_name, parse
+from remote.server.searchwords import Fit, Term, fit, fold_name, parse, snippet
 from remote.server.tree import ROOT_KEY, Tree
 
 QUERY_SECONDS = 5.0
@@ -83,7 +83,8 @@ class Search:
                 raise Refused(ProblemType.UNAVAILABLE, text, retry_after_seconds=RETRY_SECONDS) from error
             shown = found[start : start + limit]
             paths = _paths(tree, [hit.entry.key for hit in shown])
-            hits = [_public(hit, paths[hit.entry.key]) for hit in shown]
+            bodies = full_text(connection).bodies(connection, [hit.text for hit in shown if hit.text is not None])
+            hits = [_public(hit, paths[hit.entry.key], _snippet(bodies, hit, terms)) for hit in shown]
             up_to_date = rows.is_up_to_date(connection, tree.root)
         return SearchPage(hits=hits, next=str(start + limit) if len(found) > start + limit else None, up_to_date=up_to_date)
 
@@ -99,6 +100,12 @@ class Search:
         exact = rows.find_names(connection, space, text.names_with(space, texts), criteria, HITS_MAX)
         for entry in _best_names(_below(tree, under, exact), terms):
             hits[entry.key] = _Hit(entry, ["name"])
+        if all(term.words for term in terms):
+            held = rows.find_texts(connection, space, text.texts_with(space, terms), criteria, HITS_MAX)
+            for entry in _below(tree, under, held):
+                hit = hits.setdefault(entry.key, _Hit(entry))
+                hit.matched.append("content")
+                hit.text = entry.text
         if len(hits) < ALIKE_ENOUGH:
             alike = rows.find_names(connection, space, text.names_like(space, texts), criteria, HITS_MAX)
             for entry in _best_names(_below(tree, under, alike), terms):
@@ -150,7 +157,14 @@ def _extensions(kind: str) -> frozenset[str]:
     return extensions_of(kind) if "/" in kind else frozenset([fold_name(kind.removeprefix("."))])
 
 
-def _public(hit: _Hit, path: str) -> SearchHit:
+def _snippet(bodies: Mapping[int, str], hit: _Hit, terms: Sequence[Term]) -> Snippet | None:
+    if hit.text is None:
+        return None
+    text, marks = snippet(bodies[hit.text], terms)
+    return Snippet(text=text, marks=marks)
+
+
+def _public(hit: _Hit, path: str, found: Snippet | None) -> SearchHit:
     row = hit.entry.inode
     return SearchHit(
         path=path,
@@ -161,5 +175,5 @@ def _public(hit: _Hit, path: str) -> SearchHit:
         content_type=media_type(hit.entry.key[1]) if row.kind is Kind.FILE else None,
         mtime_ns=row.attributes.mtime_ns,
         matched=hit.matched,
-        snippet=None,
+        snippet=found,
     )

@@ -68,6 +68,39 @@ def parse(query: str) -> tuple[Term, ...]:
     return tuple(found[:TERMS_MAX])
 
 
+# ------------------------------------------------------------------------------------------------------------ contents
+
+SNIPPET_BEFORE, SNIPPET_AFTER = 60, 160
+"""Characters around the first word that was found."""
+_WINDOW = 2**16
+
+
+def snippet(body: str, terms: Sequence[Term]) -> tuple[str, list[tuple[int, int]]]:
+    """Some of the text around the first of the words, and where words are in it: [start, end) of each."""
+    pattern = re.compile("|".join(_pattern(term) for term in terms if term.words))
+    at = _first(body, pattern)
+    start, end = max(0, at - SNIPPET_BEFORE), at + SNIPPET_AFTER
+    if start > 0:
+        start = body.find(" ", start, at) + 1 or start
+    if end < len(body):
+        end = max(body.rfind(" ", at + 1, end), at + SNIPPET_BEFORE)
+    shown = " ".join(body[start:end].split())
+    return shown, [match.span() for match in pattern.finditer(fold(shown))]
+
+
+def _pattern(term: Term) -> str:
+    return r"(?<![^\W_])" + r"[\W_]+".join(map(re.escape, term.words)) + ("" if term.is_prefix else r"(?![^\W_])")
+
+
+def _first(body: str, pattern: re.Pattern[str]) -> int:
+    """Where the first match begins; 0 if there is none. The text is folded piece by piece, as far as that."""
+    for start in range(0, len(body), _WINDOW):
+        match = pattern.search(fold(body[start : start + _WINDOW + WORD_MAX]))
+        if match is not None:
+            return start + match.start()
+    return 0
+
+
 # --------------------------------------------------------------------------------------------------------------- names
 
 

@@ -251,7 +251,9 @@ def open_service(
         metrics=metrics,
         readiness=Readiness(database, store, clock),
         housekeeping=Housekeeping(database, usual_jobs(database, store, config.tier, clock), clock),
-        indexing=Housekeeping(database, [index_job(Indexing(database))], clock, look_seconds=INDEX_SECONDS),
+        indexing=Housekeeping(
+            database, [index_job(Indexing(database, file_downloads, clock))], clock, look_seconds=INDEX_SECONDS
+        ),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),

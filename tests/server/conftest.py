@@ -19,6 +19,7 @@ ALWAYS_ON_BOTH = {
     "test_trash.py",
     "test_public_links.py",
     "test_search.py",
+    "test_search_contents.py",
     "test_housekeeping.py",
     "test_collection.py",
     "test_devices.py",

@@ -127,6 +127,87 @@ def remove_names(connection: Connection, ids: Collection[int]) -> None:
         connection.execute(delete(search_names).where(search_names.c.id.in_(some)))
 
 
+@dataclass(frozen=True, slots=True)
+class KnownContent:
+    id: int
+    manifest_id: bytes
+    state: TextState
+
+
+def known_contents(connection: Connection, space: bytes, inodes_: Collection[bytes]) -> dict[bytes, KnownContent]:
+    """By their inodes."""
+    found = {}
+    for some in batches(inodes_):
+        query = select(search_contents).where(search_contents.c.space_id == space, search_contents.c.inode.in_(some))
+        for row in connection.execute(query):
+            found[row.inode] = KnownContent(row.id, row.manifest_id, TextState(row.state))
+    return found
+
+
+def add_contents(connection: Connection, space: bytes, contents: Collection[tuple[bytes, bytes]]) -> None:
+    """(inode, manifest) that wait to be read."""
+    rows = [{"space_id": space, "inode": inode, "manifest_id": id_, "state": TextState.WAITING} for inode, id_ in contents]
+    if rows:
+        connection.execute(insert(search_contents), rows)
+
+
+def remove_contents(connection: Connection, ids: Collection[int]) -> None:
+    for some in batches(ids):
+        connection.execute(delete(search_contents).where(search_contents.c.id.in_(some)))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A content that is to be read."""
+
+    id: int
+    space: bytes
+    owner: bytes
+    inode: bytes
+    manifest_id: bytes
+
+
+def any_waiting(connection: Connection) -> bool:
+    query = select(search_contents.c.id).where(search_contents.c.state == TextState.WAITING).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def waiting(connection: Connection, of_each: int) -> list[Waiting]:
+    """The first contents of each space that has some: nobody waits until all of somebody else's are read."""
+    here = search_contents.c.state == TextState.WAITING
+    query = (
+        select(spaces.c.id, spaces.c.owner)
+        .where(select(search_contents.c.id).where(here, search_contents.c.space_id == spaces.c.id).exists())
+        .order_by(spaces.c.id)
+    )
+    found = []
+    for space, owner in connection.execute(query).all():
+        first = select(search_contents).where(here, search_contents.c.space_id == space)
+        for row in connection.execute(first.order_by(search_contents.c.id).limit(of_each)):
+            found.append(Waiting(row.id, space, owner, row.inode, row.manifest_id))
+    return found
+
+
+def text_of_same(connection: Connection, content: Waiting) -> str | None:
+    """The text of another file of the space with this content, if it is known."""
+    query = select(search_contents.c.id).where(
+        search_contents.c.space_id == content.space,
+        search_contents.c.manifest_id == content.manifest_id,
+        search_contents.c.state == TextState.INDEXED,
+    )
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else full_text(connection).bodies(connection, [row.id]).get(row.id)
+
+
+def finish(connection: Connection, content: Waiting, text: str | None) -> None:
+    """It was read; None: there is no text. Nothing happens if it does not wait any more."""
+    state = TextState.NONE if text is None else TextState.INDEXED
+    here = (search_contents.c.id == content.id) & (search_contents.c.state == TextState.WAITING)
+    done = connection.execute(update(search_contents).where(here).values(state=state))
+    if done.rowcount == 1 and text is not None:
+        full_text(connection).add_text(connection, content.space, content.id, text)
+
+
 def extension(name: str) -> str:
     """What the name ends with, in small letters and without the dot; empty if there is no such thing."""
     stem, _, last = fold_name(name).rpartition(".")
