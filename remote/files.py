@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from remote.fileapi import (
@@ -33,6 +34,8 @@ from remote.fileapi import (
 from remote.http import HttpService
 from remote.linkapi import LinkRequest, NewPublicLink, PublicLinkList
 from remote.protocol import Link
+from remote.searchapi import LIMIT_MAX as SEARCH_PAGE
+from remote.searchapi import SearchPage
 
 _PAGE = 1000
 
@@ -136,6 +139,17 @@ class Files:
 
     async def revoke_link(self, id_: bytes) -> None:
         await self.service.send("DELETE", f"/v1/links/{id_.hex()}")
+
+    # -------------------------------------------------------------------------------------------------------- search
+
+    async def search(self, asked: Mapping[str, str | int], limit: int) -> SearchPage:
+        """As many hits as that, if there are; `asked` is the query's parameters."""
+        params = {**asked, "limit": min(limit, SEARCH_PAGE)}
+        found = await self.service.call(SearchPage, "GET", "/v1/search", params=params)
+        while found.next is not None and len(found.hits) < limit:
+            page = await self.service.call(SearchPage, "GET", "/v1/search", params={**params, "after": found.next})
+            found = page.model_copy(update={"hits": [*found.hits, *page.hits]})
+        return found.model_copy(update={"hits": found.hits[:limit]})
 
     # ------------------------------------------------------------------------------------------------------- uploads
 

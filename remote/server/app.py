@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import accountapi, fileapi, linkapi, notificationapi, protocol, syncapi
+from remote import accountapi, fileapi, linkapi, notificationapi, protocol, searchapi, syncapi
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
@@ -42,6 +42,7 @@ from remote.server.routes import (
     notifications,
     publiclinks,
     recovery,
+    search,
     spaces,
     sync,
     tiers,
@@ -67,8 +68,9 @@ ROUTES = (
     publiclinks,
     sync,
     notifications,
+    search,
 )
-WIRE = (protocol, accountapi, fileapi, linkapi, syncapi, notificationapi)
+WIRE = (protocol, accountapi, fileapi, linkapi, syncapi, notificationapi, searchapi)
 """Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20
@@ -92,9 +94,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        keeping_house = asyncio.create_task(service.housekeeping.run())
+        keeping_house = asyncio.gather(service.housekeeping.run(), service.indexing.run())
         yield
         service.housekeeping.stop()
+        service.indexing.stop()
         await keeping_house
         service.close()
 

@@ -24,6 +24,7 @@ from remote.server.database.engine import Database
 from remote.server.expiries import Expiries
 from remote.server.expiry import expire
 from remote.server.garbage import DAY_NS, Garbage
+from remote.server.indexing import Indexing
 from remote.server.mail import Mailer
 from remote.server.notifications import Notifications
 from remote.server.objects.store import ObjectStore, StoreUnavailable
@@ -58,13 +59,19 @@ class Job:
     name: str
     every_ns: int
     work: Callable[[Proceed], str]
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether there is something to do: asked before the job is taken, so that one that is looked at often costs a look."""
 
 
 class Housekeeping:
-    def __init__(self, database: Database, jobs: Sequence[Job], clock: Callable[[], int]) -> None:
+    def __init__(
+        self, database: Database, jobs: Sequence[Job], clock: Callable[[], int], *, look_seconds: float | None = None
+    ) -> None:
+        """`look_seconds`: of jobs that are wanted soon after there is something to do."""
         self._database = database
         self._jobs = jobs
         self._clock = clock
+        self._look_seconds = look_seconds
         self._me = urandom(16)
         self._stopping = threading.Event()
         self._wake: Callable[[], object] = lambda: None
@@ -73,14 +80,14 @@ class Housekeeping:
         """Look for what is due until `stop` is called."""
         loop, ended, in_thread = asyncio.get_running_loop(), asyncio.Event(), Threads(1)
         self._wake = lambda: loop.call_soon_threadsafe(ended.set)
-        seconds = FIRST_LOOK_SECONDS
+        seconds = FIRST_LOOK_SECONDS if self._look_seconds is None else self._look_seconds
         while not self._stopping.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(uniform(seconds, 2 * seconds)):  # so that processes do not all look at once
                     await ended.wait()
             if not self._stopping.is_set():
                 await in_thread(self.do_what_is_due)
-            seconds = LOOK_SECONDS
+            seconds = LOOK_SECONDS if self._look_seconds is None else self._look_seconds
 
     def stop(self) -> None:
         """A job that is being done ends with its present step."""
@@ -90,7 +97,7 @@ class Housekeeping:
     def do_what_is_due(self) -> None:
         for job in self._jobs:
             try:
-                if self._database.repeat(self._take, job):
+                if job.is_wanted() and self._database.repeat(self._take, job):
                     self._do(job)
             except Stopped:
                 return
@@ -189,3 +196,13 @@ def scrub_job(database: Database, store: ObjectStore, clock: Callable[[], int]) 
         return f"found {report.left} damaged objects among {report.objects}" if report.left else ""
 
     return Job("scrub", HOUR_NS, scrub)
+
+
+def index_job(indexing: Indexing) -> Job:
+    """It is wanted soon after each change, and so is not one of the usual ones."""
+
+    def run(proceed: Proceed) -> str:
+        indexing.run(proceed)
+        return ""
+
+    return Job("search", 0, run, indexing.is_wanted)

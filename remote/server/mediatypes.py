@@ -24,6 +24,14 @@ def media_type(name: str) -> str:
     return found if found is not None and encoding is None else OTHER
 
 
+def extensions_of(kind: str) -> frozenset[str]:
+    """What the names of files of a media type end with, without the dot; `image/*` is all of them."""
+    main, _, sub = kind.lower().partition("/")
+    known = _KNOWN.types_map[True]
+    fitting = (dotted for dotted, each in known.items() if each == kind.lower() or (sub == "*" and each.startswith(f"{main}/")))
+    return frozenset(dotted.removeprefix(".") for dotted in fitting)
+
+
 def served_as(name: str, *, inline: bool) -> dict[str, str]:
     """Headers of an answer that is the file's bytes."""
     kind = media_type(name)

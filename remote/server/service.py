@@ -21,7 +21,7 @@ from remote.server.config import ServerConfig
 from remote.server.conflicts import Conflicts
 from remote.server.database import accounts as account_rows
 from remote.server.database.accounts import AccountLine
-from remote.server.database.engine import Database, NewerSchema
+from remote.server.database.engine import Database, NewerSchema, Unsuitable
 from remote.server.database.opening import open_database, open_wake, sqlite_file
 from remote.server.devices import Devices
 from remote.server.devicesync import DeviceSyncs
@@ -35,7 +35,8 @@ from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
 from remote.server.folder import DataFolder, DataFolderError, new_key
 from remote.server.garbage import Garbage, Report, Usage, recount
-from remote.server.housekeeping import Housekeeping, scrub_job, usual_jobs
+from remote.server.housekeeping import Housekeeping, index_job, scrub_job, usual_jobs
+from remote.server.indexing import Indexing
 from remote.server.keys import service_key
 from remote.server.mail import Mailer, Outbox
 from remote.server.metrics import CountedStore, Metrics
@@ -51,6 +52,7 @@ from remote.server.ratelimit import RateLimiter
 from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
 from remote.server.scrub import Scrubber, ScrubReport
+from remote.server.search import Search
 from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, Streams
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tiers import Tiers
@@ -64,6 +66,8 @@ READING_THREADS = 8
 """For contents that go through the service."""
 STORE_THREADS = 16
 """For what asks the object store: threads of their own, so that one that hangs holds up nothing else."""
+INDEX_SECONDS = 2.0
+"""Between two looks at what the index for search has to follow; up to twice as long."""
 PASSWORD_THREADS = 2
 """argon2id takes 64 MiB and much of a core for each."""
 
@@ -88,6 +92,7 @@ class Service:
     file_uploads: FileUploads
     file_downloads: FileDownloads
     public_links: PublicLinks
+    search: Search
     feed: Feed
     file_feed: FileFeed
     device_syncs: DeviceSyncs
@@ -104,6 +109,8 @@ class Service:
     notifications: Notifications
     expiries: Expiries
     housekeeping: Housekeeping
+    indexing: Housekeeping
+    """Of the index for search."""
     metrics: Metrics
     readiness: Readiness
     in_thread: Runner
@@ -118,6 +125,7 @@ class Service:
         if not self._closed:
             self._closed = True
             self.housekeeping.stop()
+            self.indexing.stop()
             self.outbox.close()
             self.wake.close()
             self.store.close()
@@ -229,6 +237,8 @@ def open_service(
         folder.close()
         if isinstance(error, NewerSchema):
             raise DataFolderError(f"{config.database_name}: {error}; upgrade this one first") from error
+        if isinstance(error, Unsuitable):
+            raise DataFolderError(f"{config.database_name}: {error}") from error
         if isinstance(error, SQLAlchemyError):
             raise _in_words(config, database, error) from error
         if isinstance(error, OSError):
@@ -266,6 +276,7 @@ def open_service(
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
         public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),
+        search=Search(database),
         feed=Feed(database),
         file_feed=FileFeed(database),
         device_syncs=DeviceSyncs(database, clock),
@@ -283,6 +294,9 @@ def open_service(
         metrics=metrics,
         readiness=Readiness(database, store, clock),
         housekeeping=Housekeeping(database, jobs, clock),
+        indexing=Housekeeping(
+            database, [index_job(Indexing(database, file_downloads, clock))], clock, look_seconds=INDEX_SECONDS
+        ),
         in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
         in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),

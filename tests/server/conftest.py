@@ -24,6 +24,8 @@ ALWAYS_ON_BOTH = {
     "test_scrub.py",
     "test_expiries.py",
     "test_file_changes.py",
+    "test_search.py",
+    "test_search_contents.py",
     "test_housekeeping.py",
     "test_collection.py",
     "test_devices.py",

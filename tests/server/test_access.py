@@ -159,6 +159,7 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
         ("GET", "/v1/sync/status"): [({"id": inode}, None), ({"path": "/secret"}, None)],
         ("POST", "/v1/sync/conflict/resolve"): [({}, {"id": conflict, "keep": "copy"})],
         ("GET", "/v1/changes/files/{inode}"): [({}, None)],
+        ("GET", "/v1/search"): [({"q": "secret", "under": "/secret"}, None)],
         ("POST", "/v1/links"): [({}, {"path": "/secret"})],
         ("DELETE", "/v1/links/{link}"): [({}, None)],
         ("POST", "/v1/trash/restore"): [({}, {"id": gone})],

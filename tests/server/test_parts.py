@@ -107,8 +107,14 @@ def test_buckets_that_ran_empty_leave_no_rows(database: Database) -> None:
 
 def test_migrations_make_the_schema_that_the_statements_expect(database: Database) -> None:
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        options = {"compare_server_default": True, "include_name": _is_the_same_on_both}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def _is_the_same_on_both(name: str | None, kind: str, _parents: object) -> bool:
+    """What is not is made by migrations only."""
+    return kind != "table" or name is None or not name.startswith(("search_name_index", "search_text_index"))
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:

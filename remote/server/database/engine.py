@@ -37,6 +37,10 @@ class NewerSchema(Exception):
     """The database has migrations that this program does not know."""
 
 
+class Unsuitable(Exception):
+    """The database lacks something that has to be there before the first start; the text says what."""
+
+
 class Database(ABC):
     """Transactions on one database."""
 

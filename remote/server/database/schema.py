@@ -49,6 +49,9 @@ BYTES = Raw()
 EXACT_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that is compared and ordered by its bytes."""
 
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+"""Counted by the database, which SQLite does for this type only."""
+
 keys = Table(
     "keys",
     metadata,
@@ -469,4 +472,39 @@ file_uploads = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("last_used_ns", BigInteger, nullable=False),
     Index(None, "account_id", "last_used_ns"),
+)
+
+search_state = Table(
+    "search_state",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("indexed_rev", BigInteger, nullable=False),  # the index knows all changes up to this one
+)
+
+search_names = Table(
+    "search_names",
+    metadata,
+    Column("id", NUMBER, primary_key=True),  # also in `search_name_index`, which differs between the databases
+    Column("space_id", ID, nullable=False),
+    Column("parent", ID, nullable=False),
+    Column("name", EXACT_TEXT, nullable=False),
+    Column("extension", EXACT_TEXT, nullable=False),  # in small letters, without its dot; empty: it has none
+    ForeignKeyConstraint(
+        ["space_id", "parent", "name"], ["entries.space_id", "entries.parent", "entries.name"], ondelete="CASCADE"
+    ),
+    UniqueConstraint("space_id", "parent", "name"),
+)
+
+search_contents = Table(
+    "search_contents",
+    metadata,
+    Column("id", NUMBER, primary_key=True),  # also in `search_text_index`
+    Column("space_id", ID, nullable=False),
+    Column("inode", ID, nullable=False),
+    Column("manifest_id", HASH, nullable=False),  # of which content the text is
+    Column("state", Integer, nullable=False),  # a `TextState`
+    ForeignKeyConstraint(["space_id", "inode"], ["inodes.space_id", "inodes.id"], ondelete="CASCADE"),
+    UniqueConstraint("space_id", "inode"),
+    Index(None, "state", "space_id", "id"),
+    Index(None, "space_id", "manifest_id"),
 )
