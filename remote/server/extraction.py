@@ -25,7 +25,7 @@ TEXT_BYTES_MAX = 2**20
 """Of a plain text that are looked at."""
 DOCUMENT_MAX = 32 * 2**20
 """Larger documents are not read."""
-SECONDS = 60.0
+SECONDS = 30.0
 """By the clock on the wall; the child has its own limit on the processor's time."""
 
 Kind = Literal["pdf", "office"]

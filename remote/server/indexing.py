@@ -80,7 +80,7 @@ class Indexing:
                 return at
             end = rows.end_of_step(connection, space, at, behind.revision, STEP)
             changed = rows.changed_names(connection, space, at, end)
-            known = rows.known_names(connection, space, changed)
+            known = rows.known_names(connection, space, at, end)
             here: set[Key] = {key for key, inode in changed.items() if inode is not None}
             rows.remove_names(connection, [id_ for key, id_ in known.items() if key not in here])
             rows.add_names(connection, space, [key for key in here if key not in known])

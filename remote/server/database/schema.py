@@ -506,5 +506,5 @@ search_contents = Table(
     ForeignKeyConstraint(["space_id", "inode"], ["inodes.space_id", "inodes.id"], ondelete="CASCADE"),
     UniqueConstraint("space_id", "inode"),
     Index(None, "state", "space_id", "id"),
-    Index(None, "space_id", "manifest_id"),
+    Index(None, "manifest_id", "space_id"),  # not the other way round: for the inodes of a space it would be taken instead
 )

@@ -30,6 +30,15 @@ class TextState(IntEnum):
     """There is no text in it, or none that could be read: that is not tried again."""
 
 
+_ENTRIES = search_names.join(
+    entries,
+    and_(
+        entries.c.space_id == search_names.c.space_id,
+        entries.c.parent == search_names.c.parent,
+        entries.c.name == search_names.c.name,
+    ),
+)
+
 # ------------------------------------------------------------------------------------------------------- following
 
 
@@ -99,19 +108,11 @@ def changed_inodes(connection: Connection, space: bytes, after: int, up_to: int)
     return list(connection.execute(query).scalars())
 
 
-def known_names(connection: Connection, space: bytes, keys: Collection[Key]) -> dict[Key, int]:
-    """The ids of those that are in the index."""
-    by_parent: dict[bytes, list[str]] = {}
-    for parent, name in keys:
-        by_parent.setdefault(parent, []).append(name)
-    found = {}
-    for parent, names in by_parent.items():
-        for some in batches(names):
-            query = select(search_names.c.id, search_names.c.name).where(
-                search_names.c.space_id == space, search_names.c.parent == parent, search_names.c.name.in_(some)
-            )
-            found.update({(parent, row.name): row.id for row in connection.execute(query)})
-    return found
+def known_names(connection: Connection, space: bytes, after: int, up_to: int) -> dict[Key, int]:
+    """The ids of those of the entries that changed in these revisions that are in the index."""
+    query = select(search_names.c.id, search_names.c.parent, search_names.c.name).select_from(_ENTRIES)
+    query = query.where(entries.c.space_id == space, entries.c.rev > after, entries.c.rev <= up_to)
+    return {(row.parent, row.name): row.id for row in connection.execute(query)}
 
 
 def add_names(connection: Connection, space: bytes, keys: Collection[Key]) -> None:
@@ -266,14 +267,7 @@ def find_texts(connection: Connection, space: bytes, found: CTE, criteria: Crite
 
 
 _NAME = search_names.c.name.label("entry_name")
-_NAMED = search_names.join(
-    entries,
-    and_(
-        entries.c.space_id == search_names.c.space_id,
-        entries.c.parent == search_names.c.parent,
-        entries.c.name == search_names.c.name,
-    ),
-).join(inodes, and_(inodes.c.space_id == entries.c.space_id, inodes.c.id == entries.c.inode))
+_NAMED = _ENTRIES.join(inodes, and_(inodes.c.space_id == entries.c.space_id, inodes.c.id == entries.c.inode))
 
 
 def _where(query: Select[Any], space: bytes, criteria: Criteria) -> Select[Any]:

@@ -77,7 +77,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("space_id", "inode", name=op.f("uq_search_contents_space_id_inode")),
     )
     op.create_index(op.f("ix_search_contents_state_space_id_id"), "search_contents", ["state", "space_id", "id"])
-    op.create_index(op.f("ix_search_contents_space_id_manifest_id"), "search_contents", ["space_id", "manifest_id"])
+    op.create_index(op.f("ix_search_contents_manifest_id_space_id"), "search_contents", ["manifest_id", "space_id"])
     if op.get_bind().dialect.name == "postgresql":
         _create_extension()
     for statement in _SQLITE if op.get_bind().dialect.name == "sqlite" else _POSTGRESQL:
