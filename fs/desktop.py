@@ -48,12 +48,13 @@ class Desktop:
                 if known is None:
                     known = (await self._notices.newest(1)).latest
                     self._write(known)
-                found = (await self._notices.next(known)).notifications
-                for notification in found:
+                page = await self._notices.next(known)
+                known = min(known, page.latest)  # a service that was restored has had fewer
+                for notification in page.notifications:
                     await _show(program, notification)
                     known = notification.id
                     self._write(known)
-                if not found:
+                if not page.notifications:
                     await trio.sleep(EMPTY_SECONDS)
             except (NotThere, Forbidden):
                 return

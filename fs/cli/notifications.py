@@ -76,7 +76,9 @@ def watch(json: JsonOption = False) -> None:
     async def work(notices: Notices) -> None:
         known = (await notices.newest(1)).latest
         while True:
-            for notification in (await notices.next(known)).notifications:
+            page = await notices.next(known)
+            known = min(known, page.latest)
+            for notification in page.notifications:
                 known = notification.id
                 if json:
                     print_json(notification.model_dump(mode="json"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from remote.crashpoints import crash_point
 from remote.server.config import ServerConfig
+from remote.server.database import devicesync
 from remote.server.database import epochs as rows
 from remote.server.database.engine import Database
 from remote.server.database.epochs import Began
@@ -58,6 +59,7 @@ def _begin_epoch(config: ServerConfig, clock: Callable[[], int], random: Callabl
         with database.alone() as connection:
             rows.begin(connection, epoch, clock())
             rows.doubt_uploads(connection)
+            devicesync.forget_positions(connection)
             crash_point("service.epoch.beginning")
         crash_point("service.epoch.begun")
         return epoch

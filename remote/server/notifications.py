@@ -55,6 +55,11 @@ class Notifications:
             found = rows.after(connection, caller.account, after, unread=unread, limit=limit + 1)
             return _page(connection, caller.account, found, limit)
 
+    def known(self, caller: Caller, number: int) -> int:
+        """`number`, or the last one that there was, if a service that was restored never came to that."""
+        with self._database.read() as connection:
+            return min(number, rows.mailbox(connection, caller.account).numbered)
+
     def topics(self, caller: Caller) -> tuple[bytes, ...]:
         """Whose news come with a wake-up: the account's and its spaces'."""
         with self._database.read() as connection:

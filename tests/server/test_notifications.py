@@ -119,6 +119,21 @@ async def test_who_waits_hears_of_the_next(ada: Device) -> None:
     assert [each["id"] for each in found] == [2]
 
 
+async def test_who_knows_more_than_a_restored_service_hears_of_the_next(ada: Device) -> None:
+    await conflict(ada)
+    assert (await ada.get("/v1/notifications", params={"after": 77}))["latest"] == 1
+    found: list[Json] = []
+
+    async def wait() -> None:
+        found.extend(await listing(ada, after=77, wait=50))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        await conflict(ada, 2)
+    assert [each["id"] for each in found] == [2]
+
+
 async def test_what_is_not_wanted_is_not_kept(ada: Device) -> None:
     before = await ada.get("/v1/notifications/preferences")
     assert (before["topics"]["upload.completed"]["kept"], before["digest"]) == (False, False)

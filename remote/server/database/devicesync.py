@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from remote.server.database.schema import device_positions as positions
 from remote.server.database.schema import device_reports as reports
@@ -52,6 +52,11 @@ def note_positions(connection: Connection, account: bytes, device: bytes, revisi
         if connection.execute(moved).rowcount == 0:
             row = {"account_id": account, "device_id": device, "space_id": space, "rev": rev, "noted_ns": now_ns}
             connection.execute(insert(positions).values(row))
+
+
+def forget_positions(connection: Connection) -> None:
+    """The service was restored: where devices stand now, nobody knows before they tell."""
+    connection.execute(delete(positions))
 
 
 def report_of(connection: Connection, account: bytes, device: bytes) -> str | None:

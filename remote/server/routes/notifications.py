@@ -65,7 +65,8 @@ async def listing(
         return answer(await service.in_thread(look))
     if before is not None:
         raise Refused(ProblemType.INVALID, "Go on before one, or after one.", field="before")
-    follow = partial(service.notifications.following, caller, after, unread=unread, limit=limit)
+    known = await service.in_thread(service.notifications.known, caller, after)
+    follow = partial(service.notifications.following, caller, known, unread=unread, limit=limit)
     until = anyio.current_time() + wait
     with service.wake.subscribe(await service.in_thread(service.notifications.topics, caller)) as waiter:
         while True:
@@ -91,6 +92,7 @@ async def stream(request: Request, caller: AccountReader, after: Number | None =
         known = (
             await service.in_thread(partial(service.notifications.listing, caller, unread=False, before=None, limit=1))
         ).latest
+    known = await service.in_thread(service.notifications.known, caller, known)
     topics = await service.in_thread(service.notifications.topics, caller)
     listener = _Listener(request, caller, known, topics)
     headers = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
