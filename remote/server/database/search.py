@@ -197,7 +197,7 @@ def text_of_same(connection: Connection, content: Waiting) -> str | None:
         search_contents.c.state == TextState.INDEXED,
     )
     row = connection.execute(query.limit(1)).first()
-    return None if row is None else full_text(connection).bodies(connection, [row.id]).get(row.id)
+    return None if row is None else full_text(connection).body(connection, row.id)
 
 
 def finish(connection: Connection, content: Waiting, text: str | None) -> None:
