@@ -20,7 +20,7 @@ from remote.protocol import Answer, Count, Hash, Id, Kind, Nanoseconds
 
 QUERY_MAX = 500
 """Characters."""
-LIMIT_DEFAULT, LIMIT_MAX = 50, 200
+LIMIT_DEFAULT, LIMIT_MAX = 50, 100
 HITS_MAX = 1000
 """Of one query, over all pages."""
 

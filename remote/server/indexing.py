@@ -8,7 +8,7 @@ step looks anew at what it writes, so it may stop anywhere, and be done twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from sqlalchemy import Connection
 
@@ -16,7 +16,7 @@ from remote.protocol import Kind
 from remote.server.database import search as rows
 from remote.server.database import tree as tree_rows
 from remote.server.database.engine import Database
-from remote.server.database.search import Behind, TextState, Waiting
+from remote.server.database.search import Behind, KnownContent, TextState, Waiting
 from remote.server.database.tree import Key
 from remote.server.extraction import is_document, may_have_text, text_of
 from remote.server.filedownloads import FileDownloads, Found, content_of
@@ -85,15 +85,23 @@ class Indexing:
             rows.remove_names(connection, [id_ for key, id_ in known.items() if key not in here])
             rows.add_names(connection, space, [key for key in here if key not in known])
             renamed = {inode for inode in changed.values() if inode is not None}
-            self._note_contents(connection, space, renamed, {*renamed, *rows.changed_inodes(connection, space, at, end)})
+            contents = rows.known_contents(connection, space, at, end)
+            ids = {*renamed, *rows.changed_inodes(connection, space, at, end)}
+            self._note_contents(connection, space, ids, renamed, contents)
             rows.set_indexed(connection, space, end)
         return end
 
-    def _note_contents(self, connection: Connection, space: bytes, renamed: Collection[bytes], ids: Collection[bytes]) -> None:
+    def _note_contents(
+        self,
+        connection: Connection,
+        space: bytes,
+        ids: Collection[bytes],
+        renamed: Collection[bytes],
+        known: Mapping[bytes, KnownContent],
+    ) -> None:
         found = tree_rows.load_inodes(connection, space, ids)
         files = {id_: row.manifest_id for id_, row in found.items() if row.kind is Kind.FILE and row.manifest_id is not None}
         names = tree_rows.load_names(connection, space, files)
-        known = rows.known_contents(connection, space, files)
         old, new = [], []
         for id_, manifest in files.items():
             named, before = sorted(name for _, name in names.get(id_, ())), known.get(id_)

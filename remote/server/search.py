@@ -6,7 +6,7 @@ here, the same for both databases; a page is a slice of the whole order, which i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -83,8 +83,7 @@ class Search:
                 raise Refused(ProblemType.UNAVAILABLE, text, retry_after_seconds=RETRY_SECONDS) from error
             shown = found[start : start + limit]
             paths = _paths(tree, [hit.entry.key for hit in shown])
-            bodies = full_text(connection).bodies(connection, [hit.text for hit in shown if hit.text is not None])
-            hits = [_public(hit, paths[hit.entry.key], _snippet(bodies, hit, terms)) for hit in shown]
+            hits = [_public(hit, paths[hit.entry.key], _snippet(connection, hit, terms)) for hit in shown]
             up_to_date = rows.is_up_to_date(connection, tree.root)
         return SearchPage(hits=hits, next=str(start + limit) if len(found) > start + limit else None, up_to_date=up_to_date)
 
@@ -157,10 +156,11 @@ def _extensions(kind: str) -> frozenset[str]:
     return extensions_of(kind) if "/" in kind else frozenset([fold_name(kind.removeprefix("."))])
 
 
-def _snippet(bodies: Mapping[int, str], hit: _Hit, terms: Sequence[Term]) -> Snippet | None:
+def _snippet(connection: Connection, hit: _Hit, terms: Sequence[Term]) -> Snippet | None:
+    """Texts are read one by one: they are long."""
     if hit.text is None:
         return None
-    text, marks = snippet(bodies[hit.text], terms)
+    text, marks = snippet(full_text(connection).body(connection, hit.text), terms)
     return Snippet(text=text, marks=marks)
 
 

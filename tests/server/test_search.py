@@ -157,7 +157,7 @@ async def test_what_a_hit_has_to_be(ada: Device) -> None:
 
 async def test_hits_come_in_pages(ada: Device) -> None:
     await ada.accept(*(create(ada.space, f"page {number}", new_id(), b"page") for number in range(25)))
-    every = await search(ada, "page", limit=200)
+    every = await search(ada, "page", limit=100)
     assert len(every) == 25
     after, pages = 0, []
     while True:
@@ -208,11 +208,11 @@ async def test_an_index_that_was_stopped_anywhere_goes_on(world: World, ada: Dev
 
 async def test_a_query_that_takes_too_long_is_given_up(ada: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     await ada.accept(*(create(ada.space, f"{number} name", new_id(), b"x") for number in range(500)))
-    assert len(await search(ada, "name", limit=200)) == 200
+    assert len(await search(ada, "name", limit=100)) == 100
     with monkeypatch.context() as patched:
         patched.setattr(fulltext_sqlite, "_CHECK_EVERY", 1)
         patched.setattr("remote.server.search.QUERY_SECONDS", 0.001)
         response = await ada.send("GET", "/v1/search", params={"q": "name"})
         assert response.headers.get("retry-after") == "5"
         problem(response, 503, "unavailable")
-    assert len(await search(ada, "name", limit=200)) == 200, "the connection is as good as before"
+    assert len(await search(ada, "name", limit=100)) == 100, "the connection is as good as before"

@@ -39,7 +39,8 @@ class FullText(Protocol):
     def texts_with(self, space: bytes, terms: Collection[Term]) -> CTE:
         """Contents that have all of these. Each term has a word."""
 
-    def bodies(self, connection: Connection, ids: Collection[int]) -> dict[int, str]: ...
+    def body(self, connection: Connection, id_: int) -> str:
+        """The text as it was added."""
 
     def limited(self, connection: Connection, seconds: float) -> AbstractContextManager[None]:
         """`TookTooLong` if what is asked inside takes longer."""

@@ -14,7 +14,6 @@ from psycopg.errors import QueryCanceled
 from sqlalchemy import CTE, Connection, Float, Integer, LargeBinary, String, TextClause, bindparam, text
 from sqlalchemy.exc import OperationalError
 
-from remote.server.database.engine import BATCH
 from remote.server.database.fulltext import SCORED_MAX, TookTooLong
 from remote.server.database.postgresql import STATEMENT_SECONDS
 from remote.server.searchwords import WORD_MAX, Term, fold, words_of
@@ -65,10 +64,8 @@ class PostgresFullText:
         )
         return _found(statement, "held", words_query=query)
 
-    def bodies(self, connection: Connection, ids: Collection[int]) -> dict[int, str]:
-        assert len(ids) <= BATCH
-        rows = connection.execute(_BODIES, {"ids": list(ids)})
-        return {row.id: row.body for row in rows}
+    def body(self, connection: Connection, id_: int) -> str:
+        return str(connection.execute(_BODY, {"id": id_}).scalar_one())
 
     @contextmanager
     def limited(self, connection: Connection, seconds: float) -> Iterator[None]:
@@ -86,7 +83,7 @@ class PostgresFullText:
 
 _ADD_NAME = text("INSERT INTO search_name_index (id, space_id, folded) VALUES (:id, :space, :folded)")
 _ADD_TEXT = text("INSERT INTO search_text_index (id, body, words) VALUES (:id, :body, CAST(:words AS tsvector))")
-_BODIES = text("SELECT id, body FROM search_text_index WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
+_BODY = text("SELECT body FROM search_text_index WHERE id = :id")
 
 
 def _found(statement: TextClause, name: str, **values: Any) -> CTE:

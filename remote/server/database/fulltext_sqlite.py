@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from sqlalchemy import CTE, Connection, Float, Integer, String, TextClause, bindparam, text
 from sqlalchemy.exc import OperationalError
 
-from remote.server.database.engine import BATCH
 from remote.server.database.fulltext import SCORED_MAX, TookTooLong
 from remote.server.searchwords import Term, words_of
 
@@ -64,10 +63,8 @@ class SqliteFullText:
         )
         return _found(statement, "held", texts_match=match)
 
-    def bodies(self, connection: Connection, ids: Collection[int]) -> dict[int, str]:
-        assert len(ids) <= BATCH
-        rows = connection.execute(_BODIES, {"ids": list(ids)})
-        return {row.rowid: row.body for row in rows}
+    def body(self, connection: Connection, id_: int) -> str:
+        return str(connection.execute(_BODY, {"id": id_}).scalar_one())
 
     @contextmanager
     def limited(self, connection: Connection, seconds: float) -> Iterator[None]:
@@ -87,7 +84,7 @@ class SqliteFullText:
 
 _ADD_NAME = text("INSERT INTO search_name_index (rowid, space, folded, words) VALUES (:id, :space, :folded, :words)")
 _ADD_TEXT = text("INSERT INTO search_text_index (rowid, space, body) VALUES (:id, :space, :body)")
-_BODIES = text("SELECT rowid, body FROM search_text_index WHERE rowid IN :ids").bindparams(bindparam("ids", expanding=True))
+_BODY = text("SELECT body FROM search_text_index WHERE rowid = :id")
 
 
 def _found(statement: TextClause, name: str, **values: str) -> CTE:
