@@ -228,7 +228,7 @@ async def test_what_goes_over_the_wire(wire, reply):
         assert service.statistics().requests == 3
         assert service.statistics().latency is not None
     assert [f"{r.method} {r.target}" for r in wire.received] == [
-        "GET /v1/changes?cursor=a%26b&wait=0&limit=7",
+        "GET /v1/changes?cursor=a%26b&limit=7&wait=0",
         "GET /v1/devices",
         f"DELETE /v1/devices/{'01' * 16}",
     ]
