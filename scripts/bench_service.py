@@ -35,6 +35,8 @@ BATCH = 1000
 ACCOUNTS, DEVICES = 4, 4
 WAITING = 200
 FOLDER = 100_000
+SETTLED_SECONDS = 3.0
+"""Until all who are to wait do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ async def wake_ups(accounts: list[list[Client]], rounds: int) -> Figure:
         for number, clients in enumerate(accounts[1:], start=1):
             for client in clients[1:]:
                 others.start_soon(partial(client.get, "/v1/changes", cursor=cursors[number], wait=60))
+        await trio.sleep(SETTLED_SECONDS)
         for _ in range(rounds):
             clients, arrived = accounts[0], []
             async with trio.open_nursery() as nursery:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 HOUR_NS = DAY_NS // 24
 MINUTE_NS = HOUR_NS // 60
+STEP_PAUSE_MAX_SECONDS = 1.0
 SCRUB_BYTES, SCRUB_RATE = 2 * 2**30, 16 * 2**20
 """What is read again in an hour at most, and how much of it in a second: more than a terabyte a month."""
 HELD_NS = 15 * 60 * 10**9
@@ -199,10 +201,19 @@ def scrub_job(database: Database, store: ObjectStore, clock: Callable[[], int]) 
 
 
 def index_job(indexing: Indexing) -> Job:
-    """It is wanted soon after each change, and so is not one of the usual ones."""
+    """It is wanted soon after each change, and so is not one of the usual ones. Half of the time it lets others go first: its
+    thread takes the interpreter from those that answer requests."""
 
     def run(proceed: Proceed) -> str:
-        indexing.run(proceed)
+        began = time.monotonic()
+
+        def proceed_gently() -> None:
+            nonlocal began
+            proceed()
+            time.sleep(min(time.monotonic() - began, STEP_PAUSE_MAX_SECONDS))
+            began = time.monotonic()
+
+        indexing.run(proceed_gently)
         return ""
 
     return Job("search", 0, run, indexing.is_wanted)
