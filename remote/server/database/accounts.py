@@ -12,6 +12,7 @@ from remote.server.database.schema import (
     device_positions,
     device_reports,
     devices,
+    expiries,
     inodes,
     invitations,
     mailboxes,
@@ -134,7 +135,7 @@ def close(connection: Connection, account: bytes, now_ns: int) -> None:
     owned = select(spaces.c.id).where(spaces.c.owner == account)
     connection.execute(delete(members).where((members.c.account_id == account) | members.c.space_id.in_(owned)))
     connection.execute(delete(password_codes).where(password_codes.c.account_id == account))
-    for theirs in (device_positions, device_reports, notifications, mailboxes):
+    for theirs in (device_positions, device_reports, expiries, notifications, mailboxes):
         connection.execute(delete(theirs).where(theirs.c.account_id == account))
     connection.execute(delete(public_links).where((public_links.c.account_id == account) | public_links.c.space_id.in_(owned)))
 

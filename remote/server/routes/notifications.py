@@ -89,9 +89,7 @@ async def stream(request: Request, caller: AccountReader, after: Number | None =
         raise Refused(ProblemType.INVALID, "It is the id of no event.", field="Last-Event-ID")
     known = int(header) if header else after
     if known is None:
-        known = (
-            await service.in_thread(partial(service.notifications.listing, caller, unread=False, before=None, limit=1))
-        ).latest
+        known = NUMBER_MAX  # only what is to come
     known = await service.in_thread(service.notifications.known, caller, known)
     topics = await service.in_thread(service.notifications.topics, caller)
     listener = _Listener(request, caller, known, topics)
@@ -149,13 +147,12 @@ class _Listener:
         service = self._service
         assert self._waiter is not None
         if self._began:
-            woken = await self._waiter.wait(BEAT_SECONDS)
+            await self._waiter.wait(BEAT_SECONDS)  # and look, whether it was woken or not: a wake-up may be lost
             if service.wake.closed or not await self._is_let():
                 return None
-        else:
-            self._began = woken = True
+        self._began = True
         follow = partial(service.notifications.following, self._caller, self._known, unread=False, limit=LIST_MAX)
-        found = (await service.in_thread(follow)).notifications if woken else []
+        found = (await service.in_thread(follow)).notifications
         if not found:
             return b": nothing new\n\n"
         self._known = found[-1].id
