@@ -153,7 +153,7 @@ def copy(
     ):
         raise Refused(ProblemType.INVALID, f"{source.path} cannot be copied onto, or into, itself.", field="target")
     target = resolve_conflict(tree, target, on_conflict, is_file=row.kind is Kind.FILE)
-    found = list(descend(connection, tree, source))
+    found = list(descend(connection, tree, source, MAX_ENTRIES))
     if len(found) > MAX_ENTRIES:
         raise Refused(
             ProblemType.TOO_LARGE,
@@ -207,7 +207,7 @@ def delete(
     _refuse_root(place, "deleted")
     found: list[Place] = []
     complete = True
-    for each in descend(connection, tree, place):
+    for each in descend(connection, tree, place, MAX_ENTRIES):
         if len(found) == MAX_ENTRIES:
             complete = False
             break
@@ -225,8 +225,11 @@ def delete(
     return Removal(len(found), complete)
 
 
-def descend(connection: Connection, tree: Tree, top: Place) -> Iterator[Place]:
-    """`top` and all below it, what is in a folder before the folder; only as far as it is asked for, and little further."""
+def descend(connection: Connection, tree: Tree, top: Place, entries_max: int) -> Iterator[Place]:
+    """`top` and all below it, what is in a folder before the folder; only as far as it is asked for, and little further.
+
+    Of a folder with more than `entries_max` names it brings one more than that: whoever counts knows by it.
+    """
     pending: list[tuple[Place, bool]] = [(top, False)]
     while pending:
         place, opened = pending.pop()
@@ -234,7 +237,7 @@ def descend(connection: Connection, tree: Tree, top: Place) -> Iterator[Place]:
             yield place
             continue
         pending.append((place, True))
-        names = rows.names_in(connection, tree.root, place.inode.id, MAX_ENTRIES + 1)
+        names = rows.names_in(connection, tree.root, place.inode.id, entries_max + 1)
         tree.prefetch([(place.inode.id, name) for name in names], [])
         pending += [(child(tree, place, name), False) for name in names]
 

@@ -127,6 +127,7 @@ class PublicLinks:
             tree = open_tree(connection, caller)
             only = None if names is None else find(tree, names)[1].id
             found = [link for link in rows.good(connection, caller.account, self._clock()) if only in (None, link.inode)]
+            tree.prefetch([], [link.inode for link in found])
             shown = [_shown(tree, link) for link in found if link.space_id == tree.root]
         return PublicLinkList(links=[link for link in shown if link is not None], limit=LINKS_MAX)
 
@@ -191,7 +192,7 @@ class PublicLinks:
     def _members(self, connection: Connection, opened: Opened) -> Iterator[tuple[str, InodeRow]]:
         """(path in the archive, inode) of the folder and all below it, but symlinks."""
         tree, size, above = Tree(connection, opened.link.space_id), 0, len(opened.place.path) - len(opened.place.name)
-        for number, place in enumerate(descend(connection, tree, opened.place), start=1):
+        for number, place in enumerate(descend(connection, tree, opened.place, ZIP_ENTRIES_MAX), start=1):
             row = place.inode
             if row is None or row.kind is Kind.SYMLINK:
                 continue

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import trio
 
+from remote.fileapi import MAX_ENTRIES
 from remote.server import publiclinks
 from remote.server.problems import Refused
 from tests.support.wire import PASSWORD, Device, Json, World, create, entry, mkdir, move, new_id, new_row, problem, remove, write
@@ -227,6 +228,15 @@ async def test_a_folder_that_is_too_large_is_refused_first(world: World, ada: De
     monkeypatch.setattr(publiclinks, "ZIP_BYTES_MAX", 2**40)
     monkeypatch.setattr(publiclinks, "ZIP_ENTRIES_MAX", 3)
     problem(await visit(world, path), 413, "too-large")
+
+
+async def test_all_of_a_large_folder_is_in_its_archive(world: World, ada: Device) -> None:
+    folder, count = new_id(), MAX_ENTRIES + 200
+    await ada.accept(mkdir(ada.space, "d", folder))
+    await ada.accept(*(create(folder, f"f{number}", new_id()) for number in range(count)))
+    _, path = await make(ada, "/d")
+    with zipfile.ZipFile(io.BytesIO((await visit(world, path)).content)) as zipped:
+        assert {*zipped.namelist()} == {"d/", *(f"d/f{number}" for number in range(count))}
 
 
 async def test_an_object_that_is_lost_cuts_the_archive_short(world: World, ada: Device, caplog: pytest.LogCaptureFixture) -> None:
