@@ -72,13 +72,14 @@ MAX_CHUNKS = 65_536
 """Of one upload: 256 GiB in chunks of 4 MiB."""
 MAX_OPEN_UPLOADS = 1000
 """Of one account; those that were not used for a day do not count."""
-EXPIRIES_MAX = 10_000
+EXPIRIES_MAX = 1000
 """Files and folders of an account that expire."""
 EXPIRY_MAX_SECONDS = 10 * 366 * 24 * 3600
 LINKS_MAX = MAX_OBJECTS_PER_PLAN
 """In one answer."""
 
-Path = Annotated[str, Field(min_length=1, max_length=16 * 1024)]
+PATH_MAX = 16 * 1024
+Path = Annotated[str, Field(min_length=1, max_length=PATH_MAX)]
 """Absolute, with slashes between its names."""
 
 

@@ -6,6 +6,7 @@ a plain client, in the name of the device that chose the time: devices hear of i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from sqlalchemy import Connection
@@ -25,6 +26,8 @@ from remote.server.news import News, post
 from remote.server.paths import find, home_space, place_of, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.tree import Tree
+
+log = logging.getLogger("aloft.server")
 
 WARN_NS = 24 * 3600 * 10**9
 STEP = 100
@@ -51,7 +54,7 @@ class Expiries:
             place, row = find(tree, names)
             if place.is_root:
                 raise Refused(ProblemType.INVALID, "The root folder cannot expire.", field="path")
-            if len(rows.of_space(connection, space, EXPIRIES_MAX + 1)) > EXPIRIES_MAX:
+            if rows.count(connection, space, but=row.id) >= EXPIRIES_MAX:
                 raise Refused(ProblemType.FORBIDDEN, f"{EXPIRIES_MAX} files and folders have an expiry already.")
             rows.put(connection, ExpiryRow(space, row.id, expires_ns, caller.account, caller.device))
             return Edit(None, lambda: Expiry(id=row.id, path=place.path, expires_ns=expires_ns))
@@ -76,6 +79,7 @@ class Expiries:
             else:
                 one = rows.find(connection, tree.root, find(tree, names)[1].id)
                 found = [] if one is None else [one]
+            tree.prefetch([], [row.inode for row in found])
             places = [(row, place_of(tree, row.inode)) for row in found]
         return ExpiryList(
             expiries=[
@@ -109,9 +113,14 @@ class Expiries:
         while True:
             with self._database.read() as connection:
                 found = rows.due(connection, self._clock(), STEP)
+            failed = 0
             for row, owner in found:
-                count += self._remove(row, Caller(owner, row.device_id, ALL_SCOPES), proceed)
-            if len(found) < STEP:
+                try:
+                    count += self._remove(row, Caller(owner, row.device_id, ALL_SCOPES), proceed)
+                except Refused as error:
+                    failed += 1
+                    log.error("what has expired could not be moved to the trash: %s", error)
+            if len(found) < STEP or failed == STEP:
                 return count
 
     def _remove(self, row: ExpiryRow, caller: Caller, proceed: Callable[[], None]) -> int:

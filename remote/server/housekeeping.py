@@ -105,6 +105,8 @@ class Housekeeping:
                 return
             except (StoreUnavailable, SQLAlchemyError) as error:
                 log.warning("the job %s could not be done, and is tried again later: %s", job.name, error)
+            except Exception:  # a fault of this job: the others have their turn, and it has its next one
+                log.exception("the job %s failed", job.name)
 
     def _take(self, job: Job) -> bool:
         now = self._clock()

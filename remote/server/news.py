@@ -76,7 +76,7 @@ def quota_news(quota: int, before: int, after: int) -> list[News]:
         return []
     step = passed[-1]
     full = "All of your storage is used: nothing more can be stored."
-    text = full if step == QUOTA_STEPS[-1] else f"{step} % of your {quota} bytes are used."
+    text = full if step == QUOTA_STEPS[-1] else f"{step} % of your storage is used: aloft tier shows how much there is."
     return [News(Topic.QUOTA, text, Priority.NORMAL if step == QUOTA_STEPS[0] else Priority.HIGH)]
 
 

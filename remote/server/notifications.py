@@ -5,6 +5,7 @@ Whoever is told keeps the number of the last one: after a restart it asks for th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
@@ -26,13 +27,15 @@ from remote.server.database import notifications as rows
 from remote.server.database.engine import Database
 from remote.server.database.notifications import NotificationRow
 from remote.server.devices import Caller
-from remote.server.mail import Mailer
+from remote.server.mail import Mailer, MailFailed
 from remote.server.news import chosen_preferences, merge_preferences
 from remote.server.tokens import unauthenticated
 
+log = logging.getLogger("aloft.server")
+
 DAY_NS = 24 * 3600 * 10**9
 DIGESTS = 100
-"""In one transaction."""
+"""That are looked up at one time."""
 _SUBJECT = "What happened in your Aloft"
 _INTRODUCTION = "Hello,\n\nwhat you have not seen yet:\n\n"
 _END = "\n\n`aloft notifications` lists them; `aloft notifications digest off` ends these e-mails.\n"
@@ -95,14 +98,18 @@ class Notifications:
             return rows.forget_before(connection, self._clock() - KEPT_DAYS * DAY_NS)
 
     def send_digests(self, mailer: Mailer, proceed: Callable[[], None] = lambda: None) -> int:
-        """E-mails to those who want one a day; how many were sent. `MailFailed`: the rest goes with the next run."""
-        sent = 0
+        """E-mails to those who want one a day; how many were sent. One that is not taken is tried again at the next run."""
+        sent, last = 0, b""
         while True:
             with self._database.read() as connection:
-                due = rows.due_for_digest(connection, self._clock() - DAY_NS, DIGESTS)
+                due = rows.due_for_digest(connection, self._clock() - DAY_NS, last, DIGESTS)
             for account, email in due:
                 proceed()
-                sent += self._send_digest(mailer, account, email)
+                last = account
+                try:
+                    sent += self._send_digest(mailer, account, email)
+                except MailFailed as error:
+                    log.error("a digest was not sent: %s", error)
             if len(due) < DIGESTS:
                 return sent
 

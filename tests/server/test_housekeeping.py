@@ -63,12 +63,13 @@ def test_who_does_it_keeps_the_others_away_as_long_as_it_is_alive(database: Data
     assert done == ["other"], "it lost the job, and stopped at the next step"
 
 
-def test_a_job_that_failed_is_tried_again_and_does_not_hold_up_others(database: Database) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("unforeseen")])
+def test_a_job_that_failed_is_tried_again_and_does_not_hold_up_others(database: Database, error: Exception) -> None:
     clock, done, fails = Clock(), list[str](), [True]
 
     def failing(_: Proceed) -> str:
         if fails.pop() if fails else False:
-            raise StoreUnavailable("away")
+            raise error
         done.append("failing")
         return ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from remote.server.database.schema import expiries, spaces
 
@@ -43,6 +43,12 @@ def of_space(connection: Connection, space: bytes, limit: int) -> Sequence[Expir
     """The next ones first."""
     query = select(expiries).where(expiries.c.space_id == space).order_by(expiries.c.expires_ns, expiries.c.inode)
     return [_expiry(row) for row in connection.execute(query.limit(limit))]
+
+
+def count(connection: Connection, space: bytes, *, but: bytes) -> int:
+    """How many there are, beside that of one inode."""
+    here = (expiries.c.space_id == space) & (expiries.c.inode != but)
+    return int(connection.execute(select(func.count()).select_from(expiries).where(here)).scalar_one())
 
 
 def due(connection: Connection, now_ns: int, limit: int) -> Sequence[tuple[ExpiryRow, bytes]]:

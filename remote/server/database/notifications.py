@@ -88,8 +88,9 @@ def mark_read(connection: Connection, account: bytes, numbers: Collection[int], 
     connection.execute(update(notifications).where(here).values(read_ns=now_ns))
 
 
-def due_for_digest(connection: Connection, before_ns: int, limit: int) -> Sequence[tuple[bytes, str]]:
-    """(account, e-mail) of open accounts that want a digest, have had none since then, and got something since."""
+def due_for_digest(connection: Connection, before_ns: int, after: bytes, limit: int) -> Sequence[tuple[bytes, str]]:
+    """(account, e-mail) of open accounts that want a digest, have had none since then, and got something since; in the
+    order of their ids, after one."""
     query = (
         select(mailboxes.c.account_id, accounts.c.email)
         .join_from(mailboxes, accounts, accounts.c.id == mailboxes.c.account_id)
@@ -98,6 +99,7 @@ def due_for_digest(connection: Connection, before_ns: int, limit: int) -> Sequen
             mailboxes.c.digested_ns < before_ns,
             mailboxes.c.digested < mailboxes.c.numbered,
             accounts.c.closed_ns.is_(None),
+            *((mailboxes.c.account_id > after,) if after else ()),
         )
         .order_by(mailboxes.c.account_id)
         .limit(limit)
