@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from logging.handlers import RotatingFileHandler
@@ -134,17 +134,25 @@ async def _serve_from(
                 control.listen()
                 nursery.start_soon(control.run)
                 nursery.start_soon(_unmount_when_cancelled, mount)
-                nursery.start_soon(reporting.run)
-                nursery.start_soon(desktop.run)
+                nursery.start_soon(_beside, reporting.run)
+                nursery.start_soon(_beside, desktop.run)
                 with trio.CancelScope(shield=True):  # only the kernel ends a session: else dirty pages would be lost
                     await mount.run(ready)
                 await requests.wait_unmounted()
-                await reporting.tell_the_end()
+                await _beside(reporting.tell_the_end)
                 await control.drain(_LAST_ANSWERS_SECONDS)
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await drive.stop()
+
+
+async def _beside(work: Callable[[], Awaitable[None]]) -> None:
+    """What nothing depends on: if it fails, the mount goes on without it."""
+    try:
+        await work()
+    except Exception:
+        log.exception("%s failed; the mount goes on without it", work)
 
 
 def _open_service(home: Home, options: DriveOptions) -> HttpService:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import trio
 
 from cache.model import Connection
 from remote.api import Forbidden, NotThere, RemoteError
+from remote.fileapi import PATH_MAX
 from remote.syncapi import DeviceReport, ReportedFile
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ LAST_SECONDS = 2.0
 """How long an unmount may take for it."""
 FILES = 20
 _ERROR_MAX = 500
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class Reporting:
@@ -62,8 +65,12 @@ class Reporting:
     def _report(self) -> DeviceReport:
         queue = self._drive.queue()
         first = [
-            ReportedFile(path=f"/{file.path}", size=file.size, error=None if file.error is None else file.error[:_ERROR_MAX])
+            ReportedFile(path=f"/{file.path}", size=file.size, error=_one_line(file.error))
             for file in queue.first[:FILES]
-            if file.path
+            if 0 < len(file.path.encode()) < PATH_MAX
         ]
         return DeviceReport(files=queue.files, bytes=queue.bytes, changes=queue.changes, first=first)
+
+
+def _one_line(error: str | None) -> str | None:
+    return None if error is None else _CONTROLS.sub(" ", error)[:_ERROR_MAX]

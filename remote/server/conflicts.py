@@ -37,7 +37,8 @@ class Conflicts:
         with self._database.read() as connection:
             tree = open_tree(connection, caller)
             keys = tree_rows.copy_names(connection, tree.root, CONFLICTS_MAX + 1)
-            tree.prefetch(keys, [])
+            originals = [(key[0], name.original) for key in keys if (name := read_copy_name(key[1])) is not None]
+            tree.prefetch([*keys, *originals], [])
             found = [conflict for key in keys[:CONFLICTS_MAX] if (conflict := _conflict(tree, key)) is not None]
         return ConflictList(conflicts=found, complete=len(keys) <= CONFLICTS_MAX)
 
@@ -51,7 +52,7 @@ class Conflicts:
             _require(copied, request.copy_version, "copy_version")
             _require(original, request.original_version, "original_version")
             changes = Changes(self._clock(), self._random)
-            kept = _keep(connection, tree, changes, copied, original, request.keep, self._clock())
+            kept = _keep(connection, tree, changes, copied, original, request.keep)
             return Edit(changes.group(), lambda: Resolved(file=info_after(tree, kept)))
 
         return Done(self._namespace.edit(caller, space, make), space)
@@ -86,7 +87,7 @@ def _require(place: Place, version: bytes | None, field: str) -> None:
         raise Refused(ProblemType.PRECONDITION_FAILED, f"{place.path} has changed meanwhile: look again.", field=field)
 
 
-def _keep(connection: Connection, tree: Tree, changes: Changes, copied: Place, original: Place, keep: str, now_ns: int) -> Place:
+def _keep(connection: Connection, tree: Tree, changes: Changes, copied: Place, original: Place, keep: str) -> Place:
     """Where what is kept is then."""
     row, other = copied.inode, original.inode
     assert row is not None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
 from remote.notificationapi import Topic
 from remote.protocol import ProblemType
-from remote.server.cursor import BadCursor, decode
+from remote.server.cursor import BadCursor, Cursor, decode
 from remote.server.database import accounts as account_rows
 from remote.server.database import devices as device_rows
 from remote.server.database import devicesync as rows
@@ -21,10 +25,12 @@ from remote.server.devices import Caller
 from remote.server.filedownloads import Wanted, find_file
 from remote.server.files import file_info, open_tree
 from remote.server.news import News, post
-from remote.server.paths import Place, place_of
-from remote.server.problems import Refused
+from remote.server.paths import Place, place_of, split_path
+from remote.server.problems import Refused, require_printable
 from remote.server.tree import Tree
 from remote.syncapi import DeviceReport, DeviceSync, PendingFile, ReportedFile, SyncState, SyncStatus
+
+log = logging.getLogger("aloft.server")
 
 NOTE_EVERY_NS = 5 * 10**9
 NOTE_BUSY_EVERY_NS = 30 * 10**9
@@ -56,16 +62,25 @@ class DeviceSyncs:
             known = decode(cursor)
         except BadCursor:
             return  # the request that brought it was refused
-        with self._database.write() as connection:
-            mine = device_rows.find(connection, caller.account, caller.device, lock=True)
-            if mine is None or known.epoch.hex() != epochs.current(connection):
-                return
-            spaces = {membership.space for membership in account_rows.memberships(connection, caller.account)}
-            revisions = {space: at.told_until for space, at in known.positions.items() if space in spaces}
-            rows.note_positions(connection, caller.account, caller.device, revisions, self._clock())
+        try:
+            with self._database.write() as connection:
+                self._note(connection, caller, known)
+        except SQLAlchemyError as error:  # a full disk, say: the device is to hear of changes all the same
+            log.warning("where a device stands could not be noted: %s", error)
+
+    def _note(self, connection: Connection, caller: Caller, known: Cursor) -> None:
+        device = device_rows.find(connection, caller.account, caller.device, lock=True)
+        if device is None or known.epoch.hex() != epochs.current(connection):
+            return
+        spaces = {membership.space for membership in account_rows.memberships(connection, caller.account)}
+        revisions = {space: at.told_until for space, at in known.positions.items() if space in spaces}
+        rows.note_positions(connection, caller.account, caller.device, revisions, self._clock())
 
     def report(self, caller: Caller, report: DeviceReport) -> None:
         """What does not go up, and did when it reported before, is news."""
+        for file in report.first:
+            split_path(file.path, "first")
+            require_printable(file.error or "", "first")
         with self._database.write() as connection:
             account_rows.lock(connection, caller.account)
             device = device_rows.find(connection, caller.account, caller.device, lock=True)
@@ -75,13 +90,7 @@ class DeviceSyncs:
             rows.put_report(connection, caller.account, caller.device, report.model_dump_json(), self._clock())
             known = set() if before is None else _failing(DeviceReport.model_validate_json(before))
             failed = [file for file in report.first if file.error is not None and file.path not in known]
-            news = [
-                News(
-                    Topic.UPLOAD_FAILED, f"{device.name} cannot send {file.path}: {file.error}", path=file.path, device=device.id
-                )
-                for file in failed
-            ]
-            post(connection, caller.account, news, self._clock())
+            post(connection, caller.account, [_failure(device, file) for file in failed], self._clock())
 
     def status(self, caller: Caller, wanted: Wanted | None) -> SyncStatus:
         """`wanted`: a file or folder, for whose state to look on each device, too."""

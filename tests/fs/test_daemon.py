@@ -85,3 +85,11 @@ async def test_the_drive_serves_the_mount_to_its_end_whatever_fails_beside_it() 
         await daemon._serve_from(drive, mount, requests, control, reporting, desktop, lambda: None)
     assert mount.drive_ran_until_the_end
     assert not drive.runs
+
+
+async def test_what_fails_beside_the_mount_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("unforeseen")
+
+    await daemon._beside(fail)
+    assert "the mount goes on without it" in caplog.text

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from remote.server.database import devicesync
 from tests.support.wire import Device, Json, World, create, new_id, problem, write
 
 
@@ -107,3 +111,19 @@ async def test_a_removed_device_is_not_listed_and_bad_reports_are_refused(world:
         assert problem(await ada.send("POST", "/v1/sync/status", body), 400, "invalid")["field"] == field
     problem(await ada.send("GET", "/v1/sync/status", params={"path": "/f", "id": ada.space}), 400, "invalid")
     problem(await ada.send("GET", "/v1/sync/status", params={"path": "/none"}), 404, "not-found")
+
+
+async def test_a_poll_is_answered_although_it_cannot_be_noted(world: World, ada: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    cursor = (await ada.changes(""))["cursor"]
+    monkeypatch.setattr(devicesync, "note_positions", full)
+    world.clock.advance(60)
+    assert (await ada.changes(cursor))["cursor"] == cursor
+
+
+async def test_what_no_name_and_no_text_may_hold_is_refused(ada: Device) -> None:
+    for file in ({"path": "/a\0b", "size": 1}, {"path": "relative", "size": 1}, {"path": "/f", "size": 1, "error": "a\0b"}):
+        body = {"files": 1, "bytes": 1, "changes": 0, "first": [file]}
+        assert problem(await ada.send("POST", "/v1/sync/status", body), 400, "invalid")["field"] == "first"
