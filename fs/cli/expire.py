@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +11,7 @@ import typer
 from fs.cli.history import PANEL
 from fs.cli.output import ExitCode, JsonOption, emit, fail, printable
 from fs.cli.remotefiles import remote_path, run_with_files
-from fs.cli.wording import moment
+from fs.cli.wording import moment, parse_duration, parse_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from remote.files import Files
 
 NEVER = "never"
-_AFTER = re.compile(r"(\d{1,4})([mhdw])")
-_SECONDS = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,12 +60,12 @@ def expire(
 
 
 def _parse_when(text: str) -> int:
-    after = _AFTER.fullmatch(text.strip())
-    if after is not None:
-        return time.time_ns() + int(after[1]) * _SECONDS[after[2]] * 10**9
+    after_ns = parse_duration(text)
+    if after_ns is not None:
+        return time.time_ns() + after_ns
     try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp() * 10**9)
-    except (ValueError, OverflowError):
+        return parse_time(text)
+    except ValueError:
         fail(f"WHEN is 12h, 30d, 2w, a time like 2026-12-24T18:00, or never; not {text}", ExitCode.USAGE)
 
 

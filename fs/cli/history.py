@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fs.cli.output import ExitCode, JsonOption, emit, fail, printable
 from fs.cli.remotefiles import remote_path, run_with_files
-from fs.cli.wording import counted, human_size, moment
+from fs.cli.wording import counted, human_size, moment, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +62,7 @@ def restore(
     """
     if version is not None and at is not None:
         fail("--version and --at say the same: give one of them", ExitCode.USAGE)
-    moment_ns = None if at is None else _parse_time(at)
+    moment_ns = None if at is None else _parse_at(at)
 
     async def work(files: Files) -> FileInfo:
         found = await files.versions(remote_path(path))
@@ -146,11 +145,11 @@ def _find(entries: Sequence[TrashEntry], what: str) -> TrashEntry:
     return fitting[0]
 
 
-def _parse_time(text: str) -> int:
+def _parse_at(text: str) -> int:
     try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
-    except (ValueError, OverflowError):
-        fail(f"--at is a time like 2026-11-20 or 2026-11-20T15:30, not {text}", ExitCode.USAGE)
+        return parse_time(text)
+    except ValueError as error:
+        fail(f"--at: {error}", ExitCode.USAGE)
 
 
 def _versions_table(found: VersionList) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fs.cli.history import SHORT
 from fs.cli.login import ask_password, checked
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
 from fs.cli.remotefiles import remote_path, run_with_files
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 PANEL = "Sharing"
 PASSWORD_VARIABLE = "ALOFT_LINK_PASSWORD"
 _DAYS = 30
-_SHORT = 12
 
 
 def add_to(app: typer.Typer) -> None:
@@ -118,7 +118,7 @@ def _table(found: PublicLinkList) -> Table:
     for link in found.links:
         downloads = str(link.downloads) if link.downloads_max is None else f"{link.downloads} of {link.downloads_max}"
         table.add_row(
-            link.id.hex()[:_SHORT],
+            link.id.hex()[:SHORT],
             Text(_target(link)),
             moment(link.expires_ns),
             "yes" if link.has_password else "no",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
 from fs.cli.remotefiles import PANEL, remote_path, run_with_files
-from fs.cli.wording import human_size, moment, parse_size
+from fs.cli.wording import human_size, moment, parse_size, parse_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,9 +83,9 @@ def _size(option: str, text: str) -> int:
 
 def _time(option: str, text: str) -> int:
     try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
-    except (ValueError, OverflowError):
-        fail(f"{option} is a time like 2026-11-20 or 2026-11-20T15:30, not {text}", ExitCode.USAGE)
+        return parse_time(text)
+    except ValueError as error:
+        fail(f"{option}: {error}", ExitCode.USAGE)
 
 
 def _table(found: SearchPage) -> Table:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import re
+import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -13,7 +13,7 @@ import typer
 from fs.cli.login import checked
 from fs.cli.output import ExitCode, JsonOption, emit, fail, printable
 from fs.cli.remotefiles import PANEL, remote_path, run_with_files
-from fs.cli.wording import counted, human_size, moment
+from fs.cli.wording import counted, human_size, moment, parse_duration, parse_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,8 +26,6 @@ R = TypeVar("R")
 
 
 _KEEPS = ("original", "copy", "both")
-_AGO = re.compile(r"(\d{1,6}) ?([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -138,16 +136,13 @@ def _as_looked_at(conflict: Conflict) -> dict[str, object]:
 
 
 def _parse_since(text: str) -> str:
-    """As the service wants it: with a time zone."""
-    ago = _AGO.fullmatch(text.strip())
+    """As the service wants it."""
+    ago_ns = parse_duration(text)
     try:
-        if ago is not None:
-            at = datetime.now().astimezone() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        else:
-            at = datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
+        at_ns = parse_time(text) if ago_ns is None else time.time_ns() - ago_ns
+    except ValueError:
         fail(f"--since is a time like 2026-11-20T15:30, or 30m, 12h, 3d, 2w ago, not {text}", ExitCode.USAGE)
-    return at.isoformat()
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat()
 
 
 def _change_lines(found: FileChanges) -> list[str]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _STEP = 1024.0
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?")
+_DURATION = re.compile(r"(\d{1,5})\s?([mhdw])")
+_SECONDS = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -21,6 +23,20 @@ def parse_size(text: str) -> int:
     if size <= 0:
         raise ValueError(f"{text!r} is not a size such as 500M or 20G")
     return size
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds since 1970: 2026-11-20 or 2026-11-20T15:30, by the local clock unless it names a time zone. `ValueError`."""
+    try:
+        return int(datetime.fromisoformat(text.strip()).astimezone().timestamp() * 1e9)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is not a time such as 2026-11-20 or 2026-11-20T15:30") from error
+
+
+def parse_duration(text: str) -> int | None:
+    """Nanoseconds: 30m, 12h, 3d or 2w; None: it is none."""
+    match = _DURATION.fullmatch(text.strip())
+    return None if match is None else int(match[1]) * _SECONDS[match[2]] * 10**9
 
 
 def human_size(size: float) -> str:

@@ -62,3 +62,22 @@ def aloft(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         return Ran(code, captured.out, captured.err)
 
     return command
+
+
+@pytest.fixture
+def ada(aloft: Callable[..., Ran], service: RunningService, email: str) -> Callable[..., Ran]:
+    """Commands in a home that is logged in."""
+    assert aloft("register", "--server", service.url, "--email", email).code == 0
+    return aloft
+
+
+@pytest.fixture
+def put(ada: Callable[..., Ran], tmp_path: Path) -> Callable[[str, str], None]:
+    """Puts a text at a path."""
+
+    def write(path: str, text: str) -> None:
+        file = tmp_path / "file"
+        file.write_text(text)
+        assert ada("put", str(file), path).code == 0
+
+    return write

@@ -5,24 +5,6 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-import pytest
-
-
-@pytest.fixture
-def ada(aloft, service, email):
-    assert aloft("register", "--server", service.url, "--email", email).code == 0
-    return aloft
-
-
-@pytest.fixture
-def put(ada, tmp_path):
-    def write(path, text):
-        file = tmp_path / "file"
-        file.write_text(text)
-        assert ada("put", str(file), path).code == 0
-
-    return write
-
 
 def content(ada, tmp_path, path):
     target = tmp_path / f"got-{time.time_ns()}"

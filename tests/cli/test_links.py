@@ -6,13 +6,6 @@ import io
 import zipfile
 
 import httpx
-import pytest
-
-
-@pytest.fixture
-def ada(aloft, service, email):
-    assert aloft("register", "--server", service.url, "--email", email).code == 0
-    return aloft
 
 
 def test_a_link_is_made_opened_and_revoked(ada, tmp_path):

@@ -10,12 +10,6 @@ import pytest
 
 
 @pytest.fixture
-def ada(aloft, service, email):
-    assert aloft("register", "--server", service.url, "--email", email).code == 0
-    return aloft
-
-
-@pytest.fixture
 def conflict(ada, tmp_path):
     """Makes a conflicted copy."""
     made = iter(range(2, 1000))

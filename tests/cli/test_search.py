@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def ada(aloft, service, email):
-    assert aloft("register", "--server", service.url, "--email", email).code == 0
-    return aloft
 
 
 def search(ada, *words):

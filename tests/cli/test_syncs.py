@@ -2,25 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 COPY = "report (conflicted copy, laptop, 2026-11-20).txt"
-
-
-@pytest.fixture
-def ada(aloft, service, email):
-    assert aloft("register", "--server", service.url, "--email", email).code == 0
-    return aloft
-
-
-@pytest.fixture
-def put(ada, tmp_path):
-    def write(path, text):
-        file = tmp_path / "file"
-        file.write_text(text)
-        assert ada("put", str(file), path).code == 0
-
-    return write
 
 
 def test_a_conflict_is_listed_and_resolved(ada, put, tmp_path):

@@ -28,13 +28,6 @@ Aloft = Callable[..., Ran]
 
 
 @pytest.fixture
-def ada(aloft: Aloft, service: RunningService, email: str) -> Aloft:
-    """Commands in a home that is logged in."""
-    assert aloft("register", "--server", service.url, "--email", email).code == 0
-    return aloft
-
-
-@pytest.fixture
 def big(tmp_path: Path) -> Path:
     file = tmp_path / "big.bin"
     file.write_bytes(BIG)

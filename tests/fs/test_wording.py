@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
-from fs.cli.wording import describe_queue, human_size, parse_size
+from fs.cli.wording import describe_queue, human_size, parse_duration, parse_size, parse_time
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,15 @@ def test_sizes_that_people_read(size: int, text: str) -> None:
 def test_a_queue_in_one_line() -> None:
     assert describe_queue({"files": 0, "bytes": 0, "changes": 0}) == "nothing"
     assert describe_queue({"files": 1, "bytes": 1024, "changes": 2}) == "1 file (1.0 KiB) and 2 changes of names or attributes"
+
+
+def test_times_and_durations_that_people_write() -> None:
+    assert parse_time("2026-11-20T15:30:00+00:00") == 1_795_188_600 * 10**9
+    assert parse_time("2026-11-20") == int(datetime(2026, 11, 20).astimezone().timestamp()) * 10**9
+    for text in ("", "yesterday", "2026-13-01", "0001-01-01x"):
+        with pytest.raises(ValueError, match="is not a time"):
+            parse_time(text)
+    assert [parse_duration(text) for text in ("30m", "12h", "3 d", "2w")] == [
+        seconds * 10**9 for seconds in (1800, 43_200, 259_200, 1_209_600)
+    ]
+    assert [parse_duration(text) for text in ("", "d", "3", "-1d", "3y")] == [None] * 5
