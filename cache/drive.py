@@ -484,12 +484,12 @@ class Drive:
     def _breakers(self) -> tuple[Breaker, ...]:
         return tuple(Breaker(one.direction.value, one.files, one.of) for one in self._exchange.deletions.tripped())
 
-    def queue(self) -> Queue:
+    def queue(self, shown_max: int = SHOWN) -> Queue:
         """What waits to go up. Some milliseconds at most."""
         pending = self._counted if self._counted is not None and self._pending.is_long(COUNTED) else self._pending.counts()
         shown = [
             Queued(self.replica.path_of(file.ino) or "", file.size, file.error or self._uploads.why_not(file.ino))
-            for file in self._pending.files(SHOWN)
+            for file in self._pending.files(shown_max)
         ]
         return Queue(pending.files, pending.bytes, pending.changes, tuple(shown))
 

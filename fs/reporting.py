@@ -63,10 +63,10 @@ class Reporting:
         return True
 
     def _report(self) -> DeviceReport:
-        queue = self._drive.queue()
+        queue = self._drive.queue(FILES)
         first = [
             ReportedFile(path=f"/{file.path}", size=file.size, error=_one_line(file.error))
-            for file in queue.first[:FILES]
+            for file in queue.first
             if 0 < len(file.path.encode()) < PATH_MAX
         ]
         return DeviceReport(files=queue.files, bytes=queue.bytes, changes=queue.changes, first=first)

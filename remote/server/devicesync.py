@@ -56,6 +56,11 @@ class DeviceSyncs:
             self._noted.popitem(last=False)
         return True
 
+    def due_in(self, caller: Caller, cursor: str) -> float | None:
+        """Seconds until the cursor of a device that waits is worth a write; None: it was written, or is worth none."""
+        known, at_ns = self._noted.get(caller.device, ("", 0))
+        return None if cursor in ("", known) else max(at_ns + NOTE_EVERY_NS - self._clock(), 0) / 10**9
+
     def note(self, caller: Caller, cursor: str) -> None:
         """The device has all before its cursor. Of personal access tokens nothing is noted."""
         try:

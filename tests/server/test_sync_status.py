@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+import trio
+import trio.testing
 from sqlalchemy.exc import OperationalError
 
+from remote.server import devicesync as server_devicesync
 from remote.server.database import devicesync
 from tests.support.wire import Device, Json, World, create, new_id, problem, write
 
@@ -66,6 +71,25 @@ async def test_polls_are_noted_every_few_seconds_at_most(world: World, ada: Devi
     world.clock.advance(6)
     await ada.changes(cursor)
     assert (await status(ada))["devices"][ada.id]["lag"] == 0
+
+
+async def test_a_device_that_waits_is_noted_as_soon_as_it_may_be(
+    world: World, ada: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cursor = await catch_up(ada, world)
+    await ada.accept(create(ada.space, "f", new_id()))
+    cursor = (await ada.changes(cursor))["cursor"]
+    monkeypatch.setattr(server_devicesync, "NOTE_EVERY_NS", 10**9)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(ada.changes, cursor, wait=50))
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert (await status(ada))["devices"][ada.id]["lag"] == 1
+        world.clock.advance(2)
+        while True:
+            if (await status(ada))["devices"][ada.id]["lag"] == 0:
+                break
+            await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_device_reports_what_it_has_yet_to_send(world: World, ada: Device) -> None:

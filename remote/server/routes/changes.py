@@ -11,8 +11,10 @@ from starlette.responses import Response
 
 from remote.protocol import ChangesPage
 from remote.server.cursor import CURSOR_MAX
+from remote.server.devices import Caller
 from remote.server.feed import LIMIT_DEFAULT, LIMIT_MAX
 from remote.server.routes.requests import FilesReader, authenticate, describe, json_answer, service_of
+from remote.server.service import Service
 from remote.server.wake import Waiter
 
 WAIT_MAX_SECONDS = 60
@@ -35,9 +37,8 @@ async def changes(
     service = service_of(request)
     look = partial(service.feed.page, caller, cursor, limit, removed=removed)
     page = await service.in_thread(look)
-    if service.device_syncs.is_due(caller, cursor, caught_up=not page.worth_sending):
-        await service.in_thread(service.device_syncs.note, caller, cursor)
     if page.worth_sending or wait == 0:
+        await _note(service, caller, cursor, caught_up=not page.worth_sending)
         return json_answer(page.answer)
     until = anyio.current_time() + wait
     with service.wake.subscribe(page.topics) as waiter:
@@ -48,9 +49,16 @@ async def changes(
                 if page.worth_sending and waiter.woken is not None:
                     service.metrics.fed(waiter.woken)
                 return json_answer(page.answer)
-            if not await wait_here(request, waiter, left):
+            await _note(service, caller, cursor, caught_up=True)
+            due_in = service.device_syncs.due_in(caller, cursor)
+            if not await wait_here(request, waiter, left if due_in is None else min(left, due_in)):
                 return Response(status_code=CLIENT_CLOSED)
             await authenticate(request)  # the device may have been removed meanwhile
+
+
+async def _note(service: Service, caller: Caller, cursor: str, *, caught_up: bool) -> None:
+    if service.device_syncs.is_due(caller, cursor, caught_up=caught_up):
+        await service.in_thread(service.device_syncs.note, caller, cursor)
 
 
 async def wait_here(request: Request, waiter: Waiter, seconds: float) -> bool:
