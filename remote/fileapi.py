@@ -125,6 +125,8 @@ class FileInfo(Answer):
     content_revision: Revision = 0
     target: str | None = None
     """Of a symlink."""
+    shared_space: Id | None = None
+    """Of the place of a shared folder: the space that it leads to. What is in it is listed by its path."""
 
 
 class FileList(Answer):

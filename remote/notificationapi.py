@@ -32,6 +32,8 @@ class Topic(StrEnum):
     NEW_DEVICE = "device.new"
     QUOTA = "quota"
     CONFLICT = "conflict"
+    SHARE = "share"
+    """Invitations to shared folders, what became of them, changed roles, ended sharing."""
     EXPIRY = "expiry"
     """Within a day."""
     UPLOAD_COMPLETED = "upload.completed"

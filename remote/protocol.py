@@ -152,6 +152,8 @@ class Kind(StrEnum):
     SOCKET = "socket"
     CHARACTER = "character"
     BLOCK = "block"
+    MOUNT = "mount"
+    """Where a shared folder stands in a personal space; its target is the shared space's id. Only the service makes one."""
 
 
 class Attributes(BaseModel):

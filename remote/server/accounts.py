@@ -6,6 +6,7 @@ import ipaddress
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection, Row
 
@@ -22,6 +23,8 @@ from remote.server.devices import Caller
 from remote.server.passwords import Passwords
 from remote.server.problems import Refused, require_printable
 from remote.server.ratelimit import Limit
+
+T = TypeVar("T")
 
 WINDOW_SECONDS = 300
 PAIR_ATTEMPTS = 10
@@ -162,13 +165,15 @@ class Accounts:
             if request.log_out_others:
                 log_out_everywhere(connection, caller.account, self._clock(), but=caller.device)
 
-    def close(self, caller: Caller, password: str) -> None:
-        """`Refused` (forbidden) if the password is wrong."""
+    def close(self, caller: Caller, password: str, leave: Callable[[Connection, Caller], T]) -> T:
+        """`Refused` (forbidden) if the password is wrong. `leave` comes first in the transaction: it locks spaces."""
         known = self._prove(caller, password)
         with self._database.write() as connection:
+            left = leave(connection, caller)
             self._require_still(connection, known)
             log_out_everywhere(connection, caller.account, self._clock())
             rows.close(connection, caller.account, self._clock())
+            return left
 
     def invite(self) -> str:
         """A new invitation code, good for one registration."""

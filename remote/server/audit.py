@@ -44,6 +44,13 @@ class Action(StrEnum):
     MAKE_LINK = "link.create"
     REVOKE_LINK = "link.revoke"
     OPEN_LINK = "link.open"
+    SHARE = "share.invite"
+    CHANGE_ROLE = "share.role"
+    REMOVE_MEMBER = "share.remove"
+    LEAVE_SHARE = "share.leave"
+    UNSHARE = "share.end"
+    ACCEPT_SHARE = "share.accept"
+    DECLINE_SHARE = "share.decline"
     INVITE = "admin.invite"
     MAKE_PASSWORD_CODE = "admin.reset-password"
 

@@ -19,6 +19,9 @@ class View(Protocol):
     @property
     def root(self) -> bytes: ...
 
+    @property
+    def prefix(self) -> str: ...
+
     def entry(self, key: Key) -> Entry: ...
 
     def inode(self, id_: bytes) -> InodeRow | None: ...
@@ -109,6 +112,10 @@ class Check:
         if id_ not in self._lost and id_ not in self.gained:
             return names
         return (names - self._lost.get(id_, set())) | self.gained.get(id_, set())
+
+    def touched(self) -> Set[bytes]:
+        """Inodes that get or lose a name."""
+        return self._lost.keys() | self.gained.keys()
 
     def _entries(self) -> ConflictKind | None:
         for change in self._group.group.entries:

@@ -48,7 +48,7 @@ def prepare(group: Group) -> PreparedGroup:
 
 
 def _check_full(full: FullRow) -> None:
-    is_link, is_device = full.kind is Kind.SYMLINK, full.kind in (Kind.CHARACTER, Kind.BLOCK)
+    is_link, is_device = full.kind in (Kind.SYMLINK, Kind.MOUNT), full.kind in (Kind.CHARACTER, Kind.BLOCK)
     if is_link != (full.target is not None):
         raise Never("a symlink has a target, and nothing else has one")
     if full.target is not None and "\0" in full.target:

@@ -22,11 +22,11 @@ from remote.server.database.devicesync import DeviceProgress
 from remote.server.database.engine import Database
 from remote.server.database.tree import InodeRow, revision
 from remote.server.devices import Caller
-from remote.server.filedownloads import Wanted, find_file
+from remote.server.filedownloads import Wanted
 from remote.server.files import file_info, open_tree
 from remote.server.news import News, post
-from remote.server.paths import Place, place_of, split_path
-from remote.server.problems import Refused, require_printable
+from remote.server.paths import Place, find, place_of, split_path
+from remote.server.problems import Refused, not_found, require_printable
 from remote.server.tree import Tree
 from remote.syncapi import DeviceReport, DeviceSync, PendingFile, ReportedFile, SyncState, SyncStatus
 
@@ -130,7 +130,15 @@ class _Asked:
 
 
 def _find(tree: Tree, wanted: Wanted) -> tuple[Place | None, InodeRow]:
-    _, row = find_file(tree, wanted)
+    """What is asked for, in the personal space."""
+    if (wanted.path is None) == (wanted.id is None):
+        raise Refused(ProblemType.INVALID, "Give a path or an id.", field="path")
+    if wanted.path is not None:
+        return find(tree, split_path(wanted.path))
+    assert wanted.id is not None
+    row = tree.inode(wanted.id)
+    if row is None:
+        raise not_found("There is no such file.")
     return place_of(tree, row.id), row
 
 

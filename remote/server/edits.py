@@ -70,6 +70,9 @@ class Changes:
     def write(self, row: InodeRow, content: ContentChange, mtime_ns: int) -> None:
         self._inodes[row.id] = InodeChange(id=row.id, attributes=Attributes(mtime_ns=mtime_ns), content=content)
 
+    def change(self, inode: bytes, attributes: Attributes) -> None:
+        self._inodes[inode] = InodeChange(id=inode, attributes=attributes)
+
     def _point(self, place: Place, inode: bytes | None) -> None:
         parent, name = place.key
         old = place.inode

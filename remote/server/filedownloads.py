@@ -22,7 +22,7 @@ from remote.server.database.contents import StoredObject
 from remote.server.database.engine import Database
 from remote.server.database.tree import InodeRow
 from remote.server.devices import Caller
-from remote.server.files import open_tree
+from remote.server.files import open_path, open_trees
 from remote.server.mediatypes import media_type
 from remote.server.objects.store import NoSuchObject, ObjectStore, StoreUnavailable, object_key
 from remote.server.paths import find, place_of, split_path
@@ -140,8 +140,7 @@ class FileDownloads:
             ) from error
 
     def _find(self, connection: Connection, caller: Caller, wanted: Wanted) -> Found:
-        tree = open_tree(connection, caller)
-        path, row = find_file(tree, wanted)
+        tree, path, row = find_file(connection, caller, wanted)
         if row.kind is not Kind.FILE:
             raise Refused(ProblemType.INVALID, "Only files have a content.", field="path" if wanted.id is None else "id")
         owner = member_of(connection, caller, tree.root).owner
@@ -175,18 +174,20 @@ def content_of(
     return Found(space, owner, file.id, path, found, sha256, mtime_ns, decode_manifest(body))
 
 
-def find_file(tree: Tree, wanted: Wanted) -> tuple[str | None, InodeRow]:
+def find_file(connection: Connection, caller: Caller, wanted: Wanted) -> tuple[Tree, str | None, InodeRow]:
     if (wanted.path is None) == (wanted.id is None):
         raise Refused(ProblemType.INVALID, "Give a path or an id.", field="path")
     if wanted.path is not None:
-        place, row = find(tree, split_path(wanted.path))
-        return place.path, row
+        tree, names = open_path(connection, caller, split_path(wanted.path))
+        place, row = find(tree, names)
+        return tree, place.path, row
     assert wanted.id is not None
-    by_id = tree.inode(wanted.id)
-    if by_id is None:
-        raise not_found("There is no such file.")
-    named = place_of(tree, wanted.id)
-    return None if named is None else named.path, by_id
+    for tree in open_trees(connection, caller):
+        row_by_id = tree.inode(wanted.id)
+        if row_by_id is not None:
+            named = place_of(tree, wanted.id)
+            return tree, None if named is None else named.path, row_by_id
+    raise not_found("There is no such file.")
 
 
 def _overlapping(manifest: Manifest, start: int, end: int) -> Iterator[tuple[int, ChunkRef]]:

@@ -29,7 +29,7 @@ from remote.fileapi import (
 from remote.manifest import BadManifest, ChunkRef, Encoding, Manifest, Split, decode_manifest
 from remote.notificationapi import Priority, Topic
 from remote.protocol import Attributes, ContentChange, FileToUpload, FullRow, Kind, Link, ObjectToUpload, ProblemType, UploadPlan
-from remote.server.access import member_of
+from remote.server.access import writer_of
 from remote.server.database import contents as content_rows
 from remote.server.database import fileuploads as rows
 from remote.server.database.engine import Database
@@ -40,7 +40,7 @@ from remote.server.edits import FILE_MODE, Changes, resolve_conflict
 from remote.server.files import Condition, Done, file_info
 from remote.server.namespace import Edit, Namespace
 from remote.server.news import News, post
-from remote.server.paths import home_space, locate, place_of, split_path
+from remote.server.paths import locate, place_of, reach, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.quota import SESSION_NS
 from remote.server.tree import Tree
@@ -71,9 +71,10 @@ class FileUploads:
         names = split_path(request.path)
         manifest = _manifest(request)
         with self._database.read() as connection:
-            space = home_space(connection, caller)
-            target = locate(Tree(connection, space), names)
-            resolve_conflict(Tree(connection, space), target, request.on_conflict, is_file=True)
+            found = reach(connection, caller, names)
+            space, tree = found.space, Tree(connection, found.space, found.prefix)
+            writer_of(connection, caller, space)
+            resolve_conflict(tree, locate(tree, found.names), request.on_conflict, is_file=True)
             same = rows.find_content(connection, space, request.fingerprint, request.size)
         row = self._record(caller, space, request, manifest.encode() if same is None else same)
         if same is None:
@@ -87,7 +88,7 @@ class FileUploads:
         now = self._clock()
         lengths = _stored_lengths(decode_manifest(manifest))
         with self._database.write() as connection:
-            owner = member_of(connection, caller, space).owner
+            owner = writer_of(connection, caller, space).owner
             known = self._uploads.find(connection, caller.account, owner, lengths)
             file = FileToUpload(name=split_path(request.path)[-1], size=request.size, content_type=request.type)
             self._uploads.reserve(connection, caller, space, owner, lengths, _confirmed(known), file)
@@ -163,6 +164,12 @@ class FileUploads:
         if row.inode is None:
             self._require_all(caller, row)
         names = split_path(request.path or row.path)
+        path = f"/{'/'.join(names)}"
+        with self._database.read() as connection:
+            found = reach(connection, caller, names)
+        if found.space != row.space_id and row.inode is None:
+            text = "What it was uploaded for is another folder by now, shared or not shared any more: upload it again."
+            raise Refused(ProblemType.INVALID, text, field="path")
 
         def make(connection: Connection, tree: Tree) -> Edit[FileUpload]:
             now = rows.find(connection, caller.account, id_)
@@ -171,16 +178,15 @@ class FileUploads:
             if now.inode is not None:
                 return Edit(None, lambda: self._complete_answer(now, _info(tree, now.inode)))
             changes = Changes(self._clock(), self._random)
-            inode = self._publish(tree, changes, now, names, request.on_conflict or now.on_conflict, condition)
+            inode = self._publish(tree, changes, now, found.names, request.on_conflict or now.on_conflict, condition)
             done = replace(now, inode=inode, last_used_ns=self._clock())
             rows.put(connection, done)
-            path = f"/{'/'.join(names)}"
             news = News(Topic.UPLOAD_COMPLETED, f"{path} was uploaded.", Priority.LOW, path, inode, caller.device)
             post(connection, caller.account, [news], self._clock())
             return Edit(changes.group(), lambda: self._complete_answer(done, _info(tree, inode)))
 
         objects = _stored_lengths(decode_manifest(row.manifest))
-        return Done(self._namespace.edit(caller, row.space_id, make, objects), row.space_id)
+        return Done(self._namespace.edit(caller, row.space_id, make, objects, found.prefix), row.space_id)
 
     def forget(self, caller: Caller, id_: bytes) -> None:
         """The room that was reserved is free a day after the last use of any upload."""
@@ -232,7 +238,7 @@ class FileUploads:
         """Its chunks that nothing here proves to be in the object store."""
         lengths = _stored_lengths(decode_manifest(row.manifest))
         with self._database.read() as connection:
-            owner = member_of(connection, caller, row.space_id).owner
+            owner = writer_of(connection, caller, row.space_id).owner
             readable = content_rows.readable_objects(connection, caller.account, owner, lengths)
             confirmed = {id_ for id_, _ in _confirmed(self._uploads.find(connection, caller.account, owner, lengths))}
         return [
@@ -254,7 +260,7 @@ class FileUploads:
 
     def _check_etag(self, caller: Caller, row: FileUploadRow, chunk: bytes, etag: str) -> None:
         with self._database.read() as connection:
-            owner = member_of(connection, caller, row.space_id).owner
+            owner = writer_of(connection, caller, row.space_id).owner
             uploads = self._uploads.find(connection, caller.account, owner, [chunk]).get(chunk, [])
         said = [found for upload in uploads if (found := self._uploads.etag(owner, upload)) is not None]
         if said and etag.strip('"') not in said:

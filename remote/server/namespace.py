@@ -33,7 +33,7 @@ from remote.protocol import (
     ProblemType,
 )
 from remote.server import filelimits
-from remote.server.access import member_of
+from remote.server.access import writer_of
 from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
 from remote.server.config import TierConfig
 from remote.server.contents import Contents, prepare
@@ -73,6 +73,10 @@ class Edit(Generic[T]):
     """None: everything is as it was asked for."""
     result: Callable[[], T]
     """Called at the end of the transaction, when the tree is as the group left it."""
+    mounts: bool = False
+    """Whether the group may make, change and remove mounts: only sharing does."""
+    reached: int = 0
+    """A revision that `make` wrote rows of; the space's goes on from there."""
 
 
 class Namespace:
@@ -87,7 +91,7 @@ class Namespace:
         request = CommitRequest.model_validate_json(body)
         body_hash = hashlib.sha256(body).digest()
         with self._database.read() as connection:
-            owner = member_of(connection, caller, space).owner
+            owner = writer_of(connection, caller, space).owner
             recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
@@ -97,7 +101,7 @@ class Namespace:
         proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
         crash_point("service.commit.verified")
         with self._database.write() as connection:
-            owner = member_of(connection, caller, space).owner
+            owner = writer_of(connection, caller, space).owner
             revision = rows.lock_space(connection, space)
             recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
@@ -115,27 +119,47 @@ class Namespace:
         return Committed(answer, reached != revision)
 
     def edit(
-        self, caller: Caller, space: bytes, make: Callable[[Connection, Tree], Edit[T]], objects: Collection[bytes] = ()
+        self,
+        caller: Caller,
+        space: bytes,
+        make: Callable[[Connection, Tree], Edit[T]],
+        objects: Collection[bytes] = (),
+        prefix: str = "",
     ) -> T:
         """Make an edit with the space locked, and apply it whole; `Refused` if it cannot be, and then nothing was done.
 
         `objects`: those that it may bring and that no content of the space names yet. `make` may write rows of its own.
+        `prefix`: the path of the space's root (`Tree`).
         """
         proven: set[tuple[bytes, int]] = set()
         if objects:
             with self._database.read() as connection:
-                owner = member_of(connection, caller, space).owner
+                owner = writer_of(connection, caller, space).owner
                 uploads = self._uploads.find(connection, caller.account, owner, objects)
             proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
         with self._database.write() as connection:
-            owner = member_of(connection, caller, space).owner
-            revision = rows.lock_space(connection, space)
-            tree = Tree(connection, space)
-            edit = make(connection, tree)
-            if edit.group is not None:
-                outcomes, _ = self._apply(connection, caller, owner, tree, [prepare(edit.group)], proven, revision)
-                _require_accepted(outcomes[0])
-            return edit.result()
+            return self.edit_within(connection, caller, space, make, proven, prefix)
+
+    def edit_within(
+        self,
+        connection: Connection,
+        caller: Caller,
+        space: bytes,
+        make: Callable[[Connection, Tree], Edit[T]],
+        proven: Collection[tuple[bytes, int]] = (),
+        prefix: str = "",
+    ) -> T:
+        """An edit as a part of a transaction. Whoever edits several spaces in one locks them first, in the order of their ids."""
+        owner = writer_of(connection, caller, space).owner
+        revision = rows.lock_space(connection, space)
+        tree = Tree(connection, space, prefix)
+        edit = make(connection, tree)
+        if edit.group is not None:
+            revision = max(revision, edit.reached)
+            groups = [prepare(edit.group)]
+            outcomes, _ = self._apply(connection, caller, owner, tree, groups, proven, revision, mounts=edit.mounts)
+            _require_accepted(outcomes[0])
+        return edit.result()
 
     def _apply(
         self,
@@ -146,6 +170,8 @@ class Namespace:
         groups: Sequence[PreparedGroup],
         proven: Collection[tuple[bytes, int]],
         revision: int,
+        *,
+        mounts: bool = False,
     ) -> tuple[list[GroupOutcome], int]:
         """What becomes of the groups, and the revision that the space then has. It is locked, and was at `revision`."""
         now = self._clock()
@@ -153,7 +179,7 @@ class Namespace:
         used = budget.used
         uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
         contents = Contents(connection, tree.root, owner, caller.account, groups, uploads, proven, budget)
-        application = Application(tree, contents, budget.tier, caller.device, revision, now)
+        application = Application(tree, contents, budget.tier, caller.device, revision, now, mounts=mounts)
         outcomes = application.run(groups)
         contents.flush(now)
         trash_rows.update(connection, tree.root, application.lost(), application.named_anew, caller.device, now)
@@ -185,22 +211,37 @@ class Namespace:
 class Application:
     """One commit's groups, checked and applied one after the other; written to the database by `run` at its end."""
 
-    def __init__(self, tree: Tree, contents: Contents, tier: TierConfig, device: bytes, revision: int, now_ns: int) -> None:
-        """`tier`: that of the space's owner."""
+    def __init__(
+        self,
+        tree: Tree,
+        contents: Contents,
+        tier: TierConfig,
+        device: bytes,
+        revision: int,
+        now_ns: int,
+        *,
+        mounts: bool,
+    ) -> None:
+        """`tier`: that of the space's owner. `mounts`: as in `Edit`."""
         self._tree = tree
         self._contents = contents
         self._tier = tier
         self._device = device
         self.revision = revision
         self._now_ns = now_ns
+        self._mounts = mounts
         self._rooted: set[bytes] = {tree.root}
         self._lost: dict[bytes, Key] = {}  # what lost a name, and which it was last
         self.named_anew: set[bytes] = set()
         """Inodes that had no name, and got one."""
 
     def lost(self) -> dict[bytes, Key]:
-        """Inodes that lost their last name, and which that was."""
-        return {id_: key for id_, key in self._lost.items() if not self._tree.names(id_)}
+        """Inodes that lost their last name, and which that was; but mounts, which are not brought back."""
+        return {id_: key for id_, key in self._lost.items() if not self._tree.names(id_) and not self._is_mount(id_)}
+
+    def _is_mount(self, id_: bytes) -> bool:
+        row = self._tree.inode(id_)
+        return row is not None and row.kind is Kind.MOUNT
 
     def run(self, groups: Sequence[PreparedGroup]) -> list[GroupOutcome]:
         self._prefetch(groups)
@@ -225,7 +266,7 @@ class Application:
         conflict = check.run()
         if conflict is not None:
             return GroupOutcome(result="conflict", conflict=ConflictKind(conflict))
-        refusal = self._refusal(group) or self._beyond_tier(group, check)
+        refusal = self._mount_refusal(group, check) or self._refusal(group) or self._beyond_tier(group, check)
         if refusal is not None:
             return _refused(refusal)
         kept = self._keep_contents(group)
@@ -237,6 +278,18 @@ class Application:
         check.update_rooted(self._rooted)
         self._apply(group, revived)
         return self._accepted(group)
+
+    def _mount_refusal(self, group: PreparedGroup, check: Check) -> str | None:
+        """Mounts are made and removed by sharing; whoever sees one may move it."""
+        if self._mounts:
+            return None
+        for id_, change in group.inodes.items():
+            if self._is_mount(id_) or (change.full is not None and change.full.kind is Kind.MOUNT):
+                return "a shared folder is neither copied nor changed here: share it, or change what is in it"
+        for id_ in check.touched():
+            if self._is_mount(id_) and len(check.names_after(id_)) != 1:
+                return "a shared folder is not deleted: leave it, or end its sharing (aloft unshare)"
+        return None
 
     def _refusal(self, group: PreparedGroup) -> str | None:
         """Why the rows can never be right, as far as that depends on what the space holds."""

@@ -19,6 +19,7 @@ _DEFAULT = {
     Topic.NEW_DEVICE: Preference(kept=True, desktop=True, email=True),
     Topic.QUOTA: Preference(kept=True, desktop=True, email=True),
     Topic.CONFLICT: Preference(kept=True, desktop=True, email=True),
+    Topic.SHARE: Preference(kept=True, desktop=True, email=True),
     Topic.EXPIRY: Preference(kept=True, desktop=True, email=True),
     Topic.UPLOAD_COMPLETED: Preference(kept=False, desktop=False, email=False),
     Topic.UPLOAD_FAILED: Preference(kept=True, desktop=True, email=True),

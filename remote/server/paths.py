@@ -1,7 +1,7 @@
 """Paths of plain clients: what they may look like, and what they name in a space's tree. The one place that resolves them.
 
-A path is absolute within the account's personal space: `/` is its root folder. Its names obey `remote.names`, so there is no
-`..`; symlinks are named and never followed.
+A path is absolute: `/` is the root folder of the account's personal space, and a path goes on through a mount into the shared
+space that it leads to (`reach`). Names obey `remote.names`, so there is no `..`; symlinks are named and never followed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from remote.names import MAX_NAME_BYTES, BadName, check_name
 from remote.protocol import Kind, ProblemType
 from remote.server.check import View
 from remote.server.database import accounts as account_rows
+from remote.server.database import sharing
 from remote.server.database.tree import InodeRow, Key
 from remote.server.devices import Caller
 from remote.server.problems import Refused, not_found
+from remote.server.tree import Tree
 
 MAX_PATH_BYTES = 16 * 1024
 MAX_DEPTH = 1000
@@ -44,9 +46,35 @@ class Place:
         return not self.above
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The space that a path leads into, the names that are left there, and the path of the space's root."""
+
+    space: bytes
+    names: tuple[str, ...]
+    prefix: str = ""
+
+
 def home_space(connection: Connection, caller: Caller) -> bytes:
-    """The space whose tree the caller's paths are about."""
+    """The space in which the caller's paths begin."""
     return account_rows.personal_space(connection, caller.account)
+
+
+def reach(connection: Connection, caller: Caller, names: tuple[str, ...], *, enter: bool = False) -> Reached:
+    """A path that ends at a mount means the mount itself, or with `enter` the root folder that it leads to."""
+    home = home_space(connection, caller)
+    mounts = sharing.mounts(connection, caller.account)
+    if mounts:
+        tree = Tree(connection, home)
+        place = root(tree)
+        for at, name in enumerate(names, start=1):
+            if place.inode is None or place.inode.kind is not Kind.DIRECTORY:
+                break
+            place = child(tree, place, name)
+            mount = None if place.inode is None else mounts.get(place.inode.id)
+            if mount is not None and (enter or at < len(names)):
+                return Reached(mount.space_id, names[at:], place.path)
+    return Reached(home, names)
 
 
 def split_path(text: str, field: str = "path") -> tuple[str, ...]:
@@ -66,7 +94,7 @@ def split_path(text: str, field: str = "path") -> tuple[str, ...]:
 
 
 def root(view: View) -> Place:
-    return Place("/", (b"", ""), view.inode(view.root), ())
+    return Place(view.prefix or "/", (b"", ""), view.inode(view.root), ())
 
 
 def child(view: View, folder: Place, name: str) -> Place:
@@ -78,7 +106,7 @@ def child(view: View, folder: Place, name: str) -> Place:
         raise not_found(f"{folder.path} is no folder.")
     key = (inode.id, name)
     held = view.entry(key).inode
-    path = f"{'' if folder.is_root else folder.path}/{name}"
+    path = f"{view.prefix if folder.is_root else folder.path}/{name}"
     return Place(path, key, None if held is None else view.inode(held), (*folder.above, inode.id))
 
 

@@ -25,7 +25,7 @@ from remote.server.database.tree import InodeRow
 from remote.server.devices import Caller
 from remote.server.edits import descend
 from remote.server.filedownloads import FileDownloads, Found, content_of
-from remote.server.files import open_tree
+from remote.server.files import open_path, open_trees
 from remote.server.folder import Key
 from remote.server.passwords import Passwords
 from remote.server.paths import Place, find, place_of, split_path
@@ -98,9 +98,9 @@ class PublicLinks:
             rows.forget_dead(connection, caller.account, now - _SHOW_DEAD_NS)
             if len(rows.good(connection, caller.account, now)) >= LINKS_MAX:
                 raise Refused(ProblemType.FORBIDDEN, f"There are {LINKS_MAX} links already: revoke one that is not needed.")
-            tree = open_tree(connection, caller)
-            place, row = find(tree, names)
-            if place.is_root:
+            tree, inner = open_path(connection, caller, names, enter=True)
+            place, row = find(tree, inner)
+            if place.is_root and not tree.prefix:
                 raise Refused(ProblemType.INVALID, "A link leads to a file or a folder, not to everything.", field="path")
             if row.kind is Kind.SYMLINK:
                 raise Refused(ProblemType.INVALID, "A symlink leads elsewhere: name the file or folder itself.", field="path")
@@ -124,11 +124,16 @@ class PublicLinks:
         """All, or those to what has the path now."""
         names = None if path is None else split_path(path)
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
-            only = None if names is None else find(tree, names)[1].id
+            only = None
+            if names is not None:
+                tree, inner = open_path(connection, caller, names, enter=True)
+                only = find(tree, inner)[1].id
             found = [link for link in rows.good(connection, caller.account, self._clock()) if only in (None, link.inode)]
-            tree.prefetch([], [link.inode for link in found])
-            shown = [_shown(tree, link) for link in found if link.space_id == tree.root]
+            shown = []
+            for tree in open_trees(connection, caller):
+                here = [link for link in found if link.space_id == tree.root]
+                tree.prefetch([], [link.inode for link in here])
+                shown += [_shown(tree, link) for link in here]
         return PublicLinkList(links=[link for link in shown if link is not None], limit=LINKS_MAX)
 
     def revoke(self, caller: Caller, link: bytes) -> None:

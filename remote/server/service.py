@@ -53,6 +53,7 @@ from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
 from remote.server.scrub import Scrubber, ScrubReport
 from remote.server.search import Search
+from remote.server.sharing import Sharing
 from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, Streams
 from remote.server.threads import Repeating, Runner, Threads
 from remote.server.tiers import Tiers
@@ -92,6 +93,7 @@ class Service:
     file_uploads: FileUploads
     file_downloads: FileDownloads
     public_links: PublicLinks
+    sharing: Sharing
     search: Search
     feed: Feed
     file_feed: FileFeed
@@ -276,6 +278,7 @@ def open_service(
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
         public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),
+        sharing=Sharing(database, namespace, clock, random),
         search=Search(database),
         feed=Feed(database),
         file_feed=FileFeed(database),

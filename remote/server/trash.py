@@ -172,8 +172,7 @@ class Trash:
     def versions(self, caller: Caller, wanted: Wanted) -> VersionList:
         """The contents that a file had, the newest first; also of a file in the trash, by its id."""
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
-            path, row = find_file(tree, wanted)
+            tree, path, row = find_file(connection, caller, wanted)
             found = content_rows.versions_of(connection, tree.root, row.id)
         listed: list[FormerVersion] = []
         replaced_ns: int | None = None
@@ -195,13 +194,12 @@ class Trash:
     def restore_version(self, caller: Caller, request: RestoreVersion) -> Done[FileInfo]:
         """Write a former content: it is the newest version then, and the present one a former."""
         with self._database.read() as connection:
-            space = home_space(connection, caller)
-        wanted = Wanted(request.path, request.id, None)
+            found, _, file = find_file(connection, caller, Wanted(request.path, request.id, None))
+        space = found.root
 
         def make(connection: Connection, tree: Tree) -> Edit[FileInfo]:
-            _, row = find_file(tree, wanted)
-            place = place_of(tree, row.id)
-            if place is None:
+            row, place = tree.inode(file.id), place_of(tree, file.id)
+            if row is None or place is None:
                 raise Refused(ProblemType.INVALID, "It is in the trash: restore the file first.", field="id")
             former = content_rows.version(connection, space, row.id, request.version)
             if former is None:
@@ -213,7 +211,7 @@ class Trash:
                 changes.write(row, content, self._clock())
             return Edit(changes.group(), lambda: file_info(place, tree.inode(row.id) or row))
 
-        return Done(self._namespace.edit(caller, space, make), space)
+        return Done(self._namespace.edit(caller, space, make, prefix=found.prefix), space)
 
     def _changes(self) -> Changes:
         return Changes(self._clock(), self._random)

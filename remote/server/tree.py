@@ -18,9 +18,11 @@ ROOT_KEY: Key = (b"", "")
 
 
 class Tree:
-    def __init__(self, connection: Connection, space: bytes) -> None:
+    def __init__(self, connection: Connection, space: bytes, prefix: str = "") -> None:
+        """`prefix`: the path by which a plain client reaches the space's root; empty for a personal space."""
         self._connection = connection
         self.root = space
+        self.prefix = prefix
         self._entries: dict[Key, Entry] = {}
         self._inodes: dict[bytes, InodeRow | None] = {}
         self._names: dict[bytes, set[Key]] = {space: {ROOT_KEY}}

@@ -16,7 +16,7 @@ from remote.crashpoints import crash_point
 from remote.manifest import OBJECT_STORED_MAX
 from remote.protocol import FileToUpload, Link, ObjectToUpload, ProblemType, UploadPlan
 from remote.server import filelimits
-from remote.server.access import member_of
+from remote.server.access import writer_of
 from remote.server.config import TierConfig
 from remote.server.database import contents as content_rows
 from remote.server.database import uploads as rows
@@ -54,11 +54,11 @@ class Uploads:
         """Reserve room for what is missing, and a link for each; `Refused` (as of `reserve`) before any byte is sent."""
         lengths = _lengths(wanted)
         with self._database.read() as connection:
-            owner = member_of(connection, caller, space).owner
+            owner = writer_of(connection, caller, space).owner
             uploads = rows.find_uploads(connection, caller.account, owner, lengths, self._since())
         proven = self.ask_store(owner, _flat(uploads))
         with self._database.write() as connection:
-            owner = member_of(connection, caller, space).owner
+            owner = writer_of(connection, caller, space).owner
             missing = self.reserve(connection, caller, space, owner, lengths, proven, file)
             crash_point("service.plan.reserving")
         crash_point("service.plan.reserved")

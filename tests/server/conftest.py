@@ -16,6 +16,7 @@ ALWAYS_ON_BOTH = {
     "test_file_uploads.py",
     "test_files.py",
     "test_garbage.py",
+    "test_sharing.py",
     "test_trash.py",
     "test_public_links.py",
     "test_sync_status.py",

@@ -46,6 +46,10 @@ class Membership:
     owner: bytes
     role: str
 
+    @property
+    def may_write(self) -> bool:
+        return self.role in ("owner", "editor")
+
 
 @dataclass(frozen=True, slots=True)
 class AccountLine:

@@ -15,6 +15,7 @@ from remote.server.database.schema import (
     file_uploads,
     inodes,
     manifests,
+    members,
     objects,
     space_objects,
     spaces,
@@ -267,12 +268,14 @@ def forget_file_uploads(connection: Connection, before_ns: int) -> int:
 
 
 def closed_spaces(connection: Connection, before_ns: int) -> list[tuple[bytes, bytes]]:
-    """(space, owner) of accounts that were closed before then, as long as there is something in them."""
+    """(space, owner) of accounts that were closed before then, and of shared folders that are none any more, as long as there
+    is something in them."""
     filled = select(inodes.c.id).where(inodes.c.space_id == spaces.c.id).exists()
+    is_followed = select(members.c.account_id).where(members.c.space_id == spaces.c.id).exists()
     query = (
         select(spaces.c.id, spaces.c.owner)
         .join_from(spaces, accounts, accounts.c.id == spaces.c.owner)
-        .where(accounts.c.closed_ns < before_ns, filled)
+        .where((accounts.c.closed_ns < before_ns) | (accounts.c.closed_ns.is_(None) & ~is_followed), filled)
         .order_by(spaces.c.id)
     )
     return [(row.id, row.owner) for row in connection.execute(query)]

@@ -245,7 +245,7 @@ spaces = Table(
     metadata,
     Column("id", ID, primary_key=True),  # also the id of its root folder
     Column("owner", ID, ForeignKey("accounts.id"), nullable=False, index=True),
-    Column("kind", Text, nullable=False),  # 'personal'
+    Column("kind", Text, nullable=False),  # 'personal', 'shared'
     Column("rev", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
     Column("collected", BigInteger, nullable=False, server_default="0"),  # tombstones of revisions up to this may be gone
@@ -267,8 +267,21 @@ members = Table(
     metadata,
     Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
     Column("account_id", ID, ForeignKey("accounts.id"), primary_key=True),
-    Column("role", Text, nullable=False),  # 'owner'
+    Column("role", Text, nullable=False),  # a `Role`
+    Column("mount", ID),  # the inode in the member's personal space by which a shared space is reached; null: a personal space
+    Column("since_ns", BigInteger),  # null: from the beginning
     Index(None, "account_id"),
+)
+
+share_invitations = Table(
+    "share_invitations",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("email_key", EXACT_TEXT, primary_key=True),  # the address in its normal form
+    Column("email", Text, nullable=False),  # as it was written
+    Column("account_id", ID, ForeignKey("accounts.id"), index=True),  # who had it then; null: nobody, which nobody is told
+    Column("role", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
 )
 
 inodes = Table(

@@ -152,8 +152,9 @@ async def close_account(request: Request, caller: AccountWriter) -> Response:
     body = await read_model(request, AccountClosing)
     email = await service.in_thread(service.accounts.email, caller)
     async with audited(request, Action.CLOSE_ACCOUNT, caller), _attempt(request, email):
-        await service.in_password_thread(service.accounts.close, caller, body.password)
-    service.wake.notify(caller.account)
+        left = await service.in_password_thread(service.accounts.close, caller, body.password, service.sharing.close_account)
+    for topic in (caller.account, *left):
+        service.wake.notify(topic)
     return nothing()
 
 

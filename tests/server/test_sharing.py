@@ -1,0 +1,237 @@
+"""Folders that are shared with other accounts."""
+
+from __future__ import annotations
+
+import hashlib
+
+import httpx
+import pytest
+
+from tests.support.wire import Device, World, create, entry, mkdir, move, new_id, problem, remove
+
+BOB = "bob@example.org"
+
+
+async def text(device: Device, path: str) -> str:
+    return (await device.send("GET", "/v1/files/content", params={"path": path})).text
+
+
+async def try_put(device: Device, path: str, body: bytes) -> httpx.Response:
+    """The answer to the upload's beginning; complete if that was let in."""
+    id_ = hashlib.sha256(body).hexdigest()
+    chunks = [{"id": id_, "size": len(body)}]
+    plan = {"path": path, "size": len(body), "fingerprint": id_, "chunks": chunks, "on_conflict": "replace"}
+    begun = await device.send("POST", "/v1/files/upload", plan)
+    if begun.is_success and begun.json()["state"] != "complete":
+        for link in begun.json()["missing"]:
+            await device.put(link, body)
+        await device.post(f"/v1/files/upload/{begun.json()['id']}/complete", {})
+    return begun
+
+
+async def put(device: Device, path: str, body: bytes) -> None:
+    assert (await try_put(device, path, body)).is_success
+
+
+async def names(device: Device, path: str) -> list[str]:
+    return [each["name"] for each in (await device.get("/v1/files", params={"path": path}))["entries"]]
+
+
+@pytest.fixture
+async def bob(world: World, ada: Device) -> Device:
+    await world.register(BOB)
+    return await world.device(BOB)
+
+
+@pytest.fixture
+async def plans(ada: Device) -> str:
+    """`/plans` with a file, and a folder with another; the folder's inode."""
+    top, inner = new_id(), new_id()
+    await ada.accept(
+        mkdir(ada.space, "plans", top),
+        create(top, "a.txt", new_id(), b"alpha"),
+        mkdir(top, "deep", inner),
+        create(inner, "b.txt", new_id(), b"beta"),
+    )
+    return top
+
+
+async def share(ada: Device, bob: Device, role: str = "editor", path: str = "/plans") -> str:
+    """Share, and accept; the space."""
+    made = await ada.post("/v1/shares", {"path": path, "email": BOB, "role": role})
+    joined = await bob.post("/v1/invitations/accept", {"space": made["space"]})
+    assert joined["role"] == role
+    return str(made["space"])
+
+
+async def test_a_folder_is_seen_by_both(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    for device in (ada, bob):
+        assert await names(device, "/plans") == ["a.txt", "deep"]
+        assert await text(device, "/plans/deep/b.txt") == "beta"
+
+
+async def test_an_invitation_names_the_folder_and_who_shares_it(ada: Device, bob: Device, plans: str) -> None:
+    made = await ada.post("/v1/shares", {"path": "/plans", "email": "Bob@Example.org", "role": "viewer"})
+    assert (made["role"], made["path"], [each["email"] for each in made["invited"]]) == ("owner", "/plans", ["Bob@Example.org"])
+    (invitation,) = (await bob.get("/v1/invitations"))["invitations"]
+    assert (invitation["name"], invitation["owner_email"], invitation["role"]) == ("plans", "ada@example.org", "viewer")
+    assert "plans" in (await bob.get("/v1/notifications"))["notifications"][0]["text"]
+    assert (await bob.get("/v1/shares"))["shares"] == []
+    assert (await bob.send("POST", "/v1/invitations/decline", {"space": made["space"]})).status_code == 204
+    assert (await bob.get("/v1/invitations"))["invitations"] == []
+    problem(await bob.send("POST", "/v1/invitations/accept", {"space": made["space"]}), 404, "not-found")
+
+
+async def test_nobody_learns_whether_an_address_has_an_account(ada: Device, bob: Device, plans: str) -> None:
+    known = await ada.post("/v1/shares", {"path": "/plans", "email": BOB})
+    unknown = await ada.post("/v1/shares", {"path": "/plans", "email": "nobody@example.org"})
+    assert unknown.keys() == known.keys()
+    assert [each["role"] for each in unknown["invited"]] == ["editor", "editor"]
+
+
+async def test_what_was_there_before_keeps_its_versions(ada: Device, bob: Device, plans: str) -> None:
+    before = (await ada.get("/v1/files/metadata", params={"path": "/plans/a.txt"}))["version"]
+    row = (await ada.get("/v1/files/metadata", params={"path": "/plans/a.txt"}))["id"]
+    await put(ada, "/plans/a.txt", b"second")
+    await share(ada, bob)
+    versions = (await bob.get("/v1/files/versions", params={"path": "/plans/a.txt"}))["versions"]
+    assert [each["version"] for each in versions][1:] == [before]
+    assert await text(bob, "/plans/a.txt") == "second"
+    assert (await ada.get("/v1/files/metadata", params={"path": "/plans/a.txt"}))["id"] != row
+
+
+async def test_an_editor_writes_on_the_owners_account(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    used = (await ada.get("/v1/account"))["used_bytes"]
+    await put(bob, "/plans/new.txt", b"n" * 100_000)
+    await bob.post("/v1/files/folder", {"path": "/plans/more"})
+    assert await text(ada, "/plans/new.txt") == "n" * 100_000
+    assert await names(ada, "/plans") == ["a.txt", "deep", "more", "new.txt"]
+    assert (await ada.get("/v1/account"))["used_bytes"] > used
+    assert (await bob.get("/v1/account"))["used_bytes"] == 0
+
+
+async def test_a_viewer_reads_and_changes_nothing(ada: Device, bob: Device, plans: str) -> None:
+    space = await share(ada, bob, "viewer")
+    assert await text(bob, "/plans/a.txt") == "alpha"
+    problem(await bob.send("DELETE", "/v1/files", params={"path": "/plans/a.txt"}), 403, "forbidden")
+    problem(await bob.send("POST", "/v1/files/folder", {"path": "/plans/x"}), 403, "forbidden")
+    problem(await try_put(bob, "/plans/x.txt", b"x"), 403, "forbidden")
+    problem(await bob.try_commit(create(space, "x", new_id(), b"x"), number=1, space=space), 403, "forbidden")
+    problem(await bob.send("POST", f"/v1/spaces/{space}/uploads", {"objects": [{"id": "0" * 64, "length": 5}]}), 403, "forbidden")
+    assert await names(ada, "/plans") == ["a.txt", "deep"]
+
+
+async def test_the_owner_changes_roles_and_removes(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob, "viewer")
+    await ada.post("/v1/shares/role", {"path": "/plans", "email": BOB, "role": "editor"})
+    await bob.post("/v1/files/folder", {"path": "/plans/x"})
+    for path in ("/v1/shares/role", "/v1/shares/remove", "/v1/shares", "/v1/shares/unshare"):
+        problem(await bob.send("POST", path, {"path": "/plans", "email": BOB, "role": "editor"}), 403, "forbidden")
+    left = await ada.post("/v1/shares/remove", {"path": "/plans", "email": BOB})
+    assert [each["role"] for each in left["members"]] == ["owner"]
+    assert await names(bob, "/") == []
+    problem(await bob.send("GET", "/v1/files", params={"path": "/plans"}), 404, "not-found")
+    assert (await bob.get("/v1/trash"))["entries"] == []
+
+
+async def test_a_member_leaves(ada: Device, bob: Device, plans: str) -> None:
+    space = await share(ada, bob)
+    problem(await ada.send("POST", "/v1/shares/leave", {"path": "/plans"}), 403, "forbidden")
+    assert (await bob.send("POST", "/v1/shares/leave", {"path": "/plans"})).status_code == 204
+    assert await names(bob, "/") == []
+    problem(await bob.send("POST", f"/v1/spaces/{space}/downloads", {"objects": []}), 404, "not-found")
+    assert await names(ada, "/plans") == ["a.txt", "deep"]
+
+
+async def test_a_folder_that_is_not_shared_any_more_is_as_it_was_left(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    await put(bob, "/plans/new.txt", b"by bob")
+    await ada.send("DELETE", "/v1/files", params={"path": "/plans/a.txt"})
+    assert (await ada.send("POST", "/v1/shares/unshare", {"path": "/plans"})).status_code == 204
+    assert await names(ada, "/plans") == ["deep", "new.txt"]
+    assert (await text(ada, "/plans/deep/b.txt"), await text(ada, "/plans/new.txt")) == ("beta", "by bob")
+    assert await names(bob, "/") == []
+    assert (await ada.get("/v1/files/metadata", params={"path": "/plans"}))["shared_space"] is None
+    gone = [each["path"] for each in (await ada.get("/v1/trash"))["entries"]]
+    assert "/plans/a.txt" in gone
+    assert (await ada.get("/v1/shares"))["shares"] == []
+    await share(ada, bob)
+    assert await names(bob, "/plans") == ["deep", "new.txt"]
+
+
+async def test_a_single_file_gets_a_folder_of_its_own(ada: Device, bob: Device, plans: str) -> None:
+    made = await ada.post("/v1/shares", {"path": "/plans/a.txt", "email": BOB})
+    assert made["path"] == "/plans/a.txt (shared)"
+    await bob.post("/v1/invitations/accept", {"space": made["space"]})
+    assert await names(ada, "/plans") == ["a.txt (shared)", "deep"]
+    assert await text(bob, "/a.txt (shared)/a.txt") == "alpha"
+
+
+async def test_shared_folders_do_not_nest(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob, path="/plans/deep")
+    asked = {"email": "carol@example.org"}
+    assert (
+        "shared already" in problem(await ada.send("POST", "/v1/shares", {"path": "/plans", **asked}), 400, "invalid")["detail"]
+    )
+    await ada.post("/v1/files/folder", {"path": "/plans/deep/er"})
+    problem(await ada.send("POST", "/v1/shares", {"path": "/plans/deep/er", **asked}), 400, "invalid")
+    problem(await ada.send("POST", "/v1/shares", {"path": "/", **asked}), 400, "invalid")
+    problem(await ada.send("POST", "/v1/shares", {"path": "/plans/deep", "email": "ada@example.org"}), 400, "invalid")
+
+
+async def test_a_mount_is_moved_but_not_deleted(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    await bob.post("/v1/files/folder", {"path": "/work"})
+    await bob.post("/v1/files/move", {"source": "/plans", "target": "/work/from ada"})
+    assert await text(bob, "/work/from ada/a.txt") == "alpha"
+    assert await text(ada, "/plans/a.txt") == "alpha"
+    for path in ("/work", "/work/from ada"):
+        refused = await bob.send("DELETE", "/v1/files", params={"path": path, "recursive": True})
+        assert "unshare" in problem(refused, 400, "invalid")["detail"]
+    problem(await bob.send("POST", "/v1/files/copy", {"source": "/work/from ada", "target": "/x"}), 400, "invalid")
+    problem(await bob.send("POST", "/v1/files/move", {"source": "/work/from ada/a.txt", "target": "/a.txt"}), 400, "invalid")
+    assert await text(bob, "/work/from ada/a.txt") == "alpha"
+
+
+async def test_a_device_neither_makes_nor_removes_mounts(ada: Device, bob: Device, plans: str) -> None:
+    space = await share(ada, bob)
+    mount = (await bob.get("/v1/files/metadata", params={"path": "/plans"}))["id"]
+    outcome = await bob.outcome(remove(bob.space, "plans", mount))
+    assert outcome["result"] == "refused"
+    forged = new_id()
+    row = {"id": forged, "full": {"kind": "mount", "target": space}, "attributes": {"mode": 0o755, "mtime_ns": 1}}
+    outcome = await bob.outcome({"entries": [entry(bob.space, "forged", None, forged)], "inodes": [row]})
+    assert outcome["result"] == "refused"
+    outcome = await bob.outcome({"entries": [], "inodes": [{"id": mount, "attributes": {"mode": 0o777}}]})
+    assert outcome["result"] == "refused"
+    assert (await bob.outcome(create(mount, "below", new_id(), b"x")))["result"] == "conflict"
+    await bob.accept(move(mount, (bob.space, "plans"), (bob.space, "renamed")))
+    assert await text(bob, "/renamed/a.txt") == "alpha"
+
+
+async def test_devices_see_the_space_in_the_feed_and_its_end(ada: Device, bob: Device, plans: str) -> None:
+    before = (await bob.changes())["cursor"]
+    space = await share(ada, bob, "viewer")
+    page = await bob.changes(before)
+    by_space = {each["space"]: each for each in page["spaces"]}
+    assert by_space.keys() == {bob.space, space}
+    assert by_space[space]["full"] and {each["name"] for each in by_space[space]["entries"]} == {"a.txt", "deep", "b.txt"}
+    (mount,) = [each for each in by_space[bob.space]["inodes"] if each["kind"] == "mount"]
+    assert (mount["target"], mount["attributes"]["mode"]) == (space, 0o555)
+    await ada.post("/v1/shares/role", {"path": "/plans", "email": BOB, "role": "editor"})
+    page = await bob.changes(page["cursor"])
+    (mount,) = [each for each in page["spaces"][0]["inodes"] + page["spaces"][1]["inodes"] if each["kind"] == "mount"]
+    assert mount["attributes"]["mode"] == 0o755
+    await ada.send("POST", "/v1/shares/unshare", {"path": "/plans"})
+    page = await bob.changes(page["cursor"])
+    (changes,) = page["spaces"]
+    assert [(each["name"], each["inode"]) for each in changes["entries"]] == [("plans", None)]
+
+
+async def test_an_owner_who_closes_the_account_leaves_no_mount(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    assert (await ada.send("POST", "/v1/account/close", {"password": "correct horse"})).status_code == 204
+    assert await names(bob, "/") == []
+    assert (await bob.get("/v1/shares"))["shares"] == []
