@@ -12,8 +12,8 @@
 
 A shared folder is a space of its own. It stays its owner's, whose storage counts. In each member's personal space stands a mount,
 which may be moved and renamed there; paths lead through it. What was in the folder before is copied into the new space with its
-versions, and no byte is moved; as it was, the folder is in the owner's trash. A single file is shared in a folder of its own, named after
-it: programs that save by renaming need one.
+versions, and no byte is moved; as it was, the folder is in the owner's trash. A single file is shared in a folder of its own,
+named after it: programs that save by renaming need one.
 
 A folder within a shared one is not shared again, nor one that has a shared one within it. Whether an address that is invited
 belongs to an account is not said.

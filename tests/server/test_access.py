@@ -107,7 +107,7 @@ OWN_ONLY = {
     *(("PATCH", "/v1/account"), ("POST", "/v1/account/password"), ("POST", "/v1/account/close"), ("POST", "/v1/users/tier")),
     *(("DELETE", "/v1/sessions/current"), ("DELETE", "/v1/devices"), ("POST", "/v1/personal-tokens")),
     ("GET", "/v1/trash"),
-    ("GET", "/v1/links"),
+    *(("GET", "/v1/links"), ("GET", "/v1/shares"), ("GET", "/v1/invitations")),
     *(("GET", "/v1/sync"), ("GET", "/v1/sync/conflicts"), ("POST", "/v1/sync/status")),
     *((method, f"/v1/notifications{path}") for method, path in (("GET", ""), ("GET", "/stream"), ("POST", "/read"))),
     *((method, "/v1/notifications/preferences") for method in ("GET", "POST")),
@@ -127,6 +127,8 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
     conflict = new_id()
     await ada.accept(create(ada.space, "small (conflicted copy, x, 2026-11-20)", conflict, b"y"))
     await ada.send("POST", "/v1/sync/status", {"files": 1, "bytes": 1, "changes": 0, "first": [{"path": "/waits", "size": 1}]})
+    await ada.accept(mkdir(ada.space, "ours", new_id()))
+    shared = (await ada.post("/v1/shares", {"path": "/ours", "email": "carol@example.org"}))["space"]
     chunk, version = hashlib.sha256(secret).hexdigest(), hashlib.sha256(inline(b"x")).hexdigest()
     body = os.urandom(5000)
     begun = {"path": "/up", "size": 5000, "fingerprint": (other := hashlib.sha256(body).hexdigest())}
@@ -163,12 +165,20 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
         ("POST", "/v1/links"): [({}, {"path": "/secret"})],
         ("DELETE", "/v1/links/{link}"): [({}, None)],
         ("POST", "/v1/trash/restore"): [({}, {"id": gone})],
+        ("POST", "/v1/shares"): [({}, {"path": "/ours", "email": "x@example.org"})],
+        ("POST", "/v1/shares/role"): [({}, {"path": "/ours", "email": "carol@example.org", "role": "viewer"})],
+        ("POST", "/v1/shares/remove"): [({}, {"path": "/ours", "email": "carol@example.org"})],
+        ("POST", "/v1/shares/leave"): [({}, {"path": "/ours"})],
+        ("POST", "/v1/shares/unshare"): [({}, {"path": "/ours"})],
+        ("POST", "/v1/invitations/accept"): [({}, {"space": shared})],
+        ("POST", "/v1/invitations/decline"): [({}, {"space": shared})],
     }
     elsewhere = {("GET", "/v1/files/upload"), ("POST", "/v1/files/upload")}  # below
     of_spaces = {(method, path) for method, path in routes(world) if "{space}" in path}  # above
     assert {*sent, *OWN_ONLY, *PUBLIC, *elsewhere, *of_spaces} >= {*routes(world)}, "a new route wants a row here"
     known = {
         conflict,
+        shared,
         "waits",
         inode,
         small,

@@ -190,7 +190,7 @@ async def test_closing_and_logging_in_at_once_leaves_nobody_inside(world: World,
 
     def close() -> None:
         barrier.wait()
-        world.service.accounts.close(caller, PASSWORD)
+        world.service.accounts.close(caller, PASSWORD, world.service.sharing.close_account)
 
     threads = [threading.Thread(target=work) for work in (log_in, log_in, log_in, log_in, close)]
     for thread in threads:
