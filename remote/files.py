@@ -36,6 +36,15 @@ from remote.linkapi import LinkRequest, NewPublicLink, PublicLinkList
 from remote.protocol import Link
 from remote.searchapi import LIMIT_MAX as SEARCH_PAGE
 from remote.searchapi import SearchPage
+from remote.sharingapi import (
+    InvitationAnswer,
+    InvitationList,
+    MemberRequest,
+    Share,
+    SharedPath,
+    ShareList,
+    ShareRequest,
+)
 
 _PAGE = 1000
 
@@ -139,6 +148,35 @@ class Files:
 
     async def revoke_link(self, id_: bytes) -> None:
         await self.service.send("DELETE", f"/v1/links/{id_.hex()}")
+
+    # ----------------------------------------------------------------------------------------------------------- sharing
+
+    async def shares(self) -> ShareList:
+        return await self.service.call(ShareList, "GET", "/v1/shares")
+
+    async def share(self, request: ShareRequest) -> Share:
+        return await self.service.call(Share, "POST", "/v1/shares", request)
+
+    async def change_role(self, request: ShareRequest) -> Share:
+        return await self.service.call(Share, "POST", "/v1/shares/role", request)
+
+    async def remove_member(self, request: MemberRequest) -> Share:
+        return await self.service.call(Share, "POST", "/v1/shares/remove", request)
+
+    async def leave_share(self, path: str) -> None:
+        await self.service.send("POST", "/v1/shares/leave", SharedPath(path=path))
+
+    async def unshare(self, path: str) -> None:
+        await self.service.send("POST", "/v1/shares/unshare", SharedPath(path=path))
+
+    async def invitations(self) -> InvitationList:
+        return await self.service.call(InvitationList, "GET", "/v1/invitations")
+
+    async def accept_invitation(self, space: bytes) -> Share:
+        return await self.service.call(Share, "POST", "/v1/invitations/accept", InvitationAnswer(space=space))
+
+    async def decline_invitation(self, space: bytes) -> None:
+        await self.service.send("POST", "/v1/invitations/decline", InvitationAnswer(space=space))
 
     # -------------------------------------------------------------------------------------------------------- search
 
