@@ -16,9 +16,9 @@ from remote.server.database.engine import Database
 from remote.server.database.tree import InodeRow, Key
 from remote.server.devices import Caller
 from remote.server.edits import Changes
-from remote.server.files import Done, file_info, info_after, open_tree
+from remote.server.files import Done, file_info, info_after, open_trees
 from remote.server.namespace import Edit, Namespace
-from remote.server.paths import Place, child, home_space, place_of
+from remote.server.paths import Place, child, place_of
 from remote.server.problems import Refused, not_found
 from remote.server.tree import Tree
 from remote.syncapi import CONFLICTS_MAX, Conflict, ConflictList, ResolveConflict, Resolved
@@ -35,17 +35,25 @@ class Conflicts:
 
     def listing(self, caller: Caller) -> ConflictList:
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
-            keys = tree_rows.copy_names(connection, tree.root, CONFLICTS_MAX + 1)
-            originals = [(key[0], name.original) for key in keys if (name := read_copy_name(key[1])) is not None]
-            tree.prefetch([*keys, *originals], [])
-            found = [conflict for key in keys[:CONFLICTS_MAX] if (conflict := _conflict(tree, key)) is not None]
-        return ConflictList(conflicts=found, complete=len(keys) <= CONFLICTS_MAX)
+            found: list[Conflict] = []
+            room = CONFLICTS_MAX
+            for tree in open_trees(connection, caller):
+                keys = tree_rows.copy_names(connection, tree.root, room + 1)
+                originals = [(key[0], name.original) for key in keys if (name := read_copy_name(key[1])) is not None]
+                tree.prefetch([*keys, *originals], [])
+                found += [conflict for key in keys[:room] if (conflict := _conflict(tree, key)) is not None]
+                room -= len(keys)
+                if room < 0:
+                    break
+        return ConflictList(conflicts=found, complete=room >= 0)
 
     def resolve(self, caller: Caller, request: ResolveConflict) -> Done[Resolved]:
         """`Refused`: not found, a version has changed, or a folder would have to be put together with another."""
         with self._database.read() as connection:
-            space = home_space(connection, caller)
+            trees = open_trees(connection, caller)
+            held = next((tree for tree in trees if tree.names(request.id)), None)
+        if held is None:
+            raise not_found("There is no such conflicted copy.")
 
         def make(connection: Connection, tree: Tree) -> Edit[Resolved]:
             copied, original = _find(tree, request.id)
@@ -55,7 +63,7 @@ class Conflicts:
             kept = _keep(connection, tree, changes, copied, original, request.keep)
             return Edit(changes.group(), lambda: Resolved(file=info_after(tree, kept)))
 
-        return Done(self._namespace.edit(caller, space, make), space)
+        return Done(self._namespace.edit(caller, held.root, make, prefix=held.prefix), held.root)
 
 
 def _conflict(tree: Tree, key: Key) -> Conflict | None:

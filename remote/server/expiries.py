@@ -13,17 +13,18 @@ from sqlalchemy import Connection
 
 from remote.fileapi import EXPIRIES_MAX, Expiry, ExpiryList, SetExpiry
 from remote.notificationapi import Topic
-from remote.protocol import ProblemType
+from remote.protocol import Kind, ProblemType
 from remote.server import edits
+from remote.server.access import writer_of
 from remote.server.database import expiries as rows
 from remote.server.database.engine import Database
 from remote.server.database.expiries import ExpiryRow
 from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.edits import Changes
-from remote.server.files import open_tree
+from remote.server.files import open_path, open_trees
 from remote.server.namespace import Edit, Namespace
 from remote.server.news import News, post
-from remote.server.paths import find, home_space, place_of, split_path
+from remote.server.paths import find, place_of, reach, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.tree import Tree
 
@@ -48,10 +49,13 @@ class Expiries:
         if expires_ns is None or expires_ns <= now:
             raise Refused(ProblemType.INVALID, "That time has gone by: delete it, or choose a later one.", field="expires_ns")
         with self._database.read() as connection:
-            space = home_space(connection, caller)
+            found = reach(connection, caller, names)
+        space = found.space
 
         def make(connection: Connection, tree: Tree) -> Edit[Expiry]:
-            place, row = find(tree, names)
+            place, row = find(tree, found.names)
+            if row.kind is Kind.MOUNT:
+                raise Refused(ProblemType.INVALID, "A shared folder does not expire: choose what is in it.", field="path")
             if place.is_root:
                 raise Refused(ProblemType.INVALID, "The root folder cannot expire.", field="path")
             if rows.count(connection, space, but=row.id) >= EXPIRIES_MAX:
@@ -59,28 +63,32 @@ class Expiries:
             rows.put(connection, ExpiryRow(space, row.id, expires_ns, caller.account, caller.device))
             return Edit(None, lambda: Expiry(id=row.id, path=place.path, expires_ns=expires_ns))
 
-        return self._namespace.edit(caller, space, make)
+        return self._namespace.edit(caller, space, make, prefix=found.prefix)
 
     def forget(self, caller: Caller, path: str) -> None:
         """`Refused` (not found) if it has none."""
         names = split_path(path)
         with self._database.write() as connection:
-            tree = open_tree(connection, caller)
-            if not rows.forget(connection, tree.root, find(tree, names)[1].id):
+            tree, inner = open_path(connection, caller, names)
+            writer_of(connection, caller, tree.root)
+            if not rows.forget(connection, tree.root, find(tree, inner)[1].id):
                 raise not_found("It does not expire.")
 
     def listing(self, caller: Caller, path: str | None) -> ExpiryList:
         """All, the next ones first, or that of one file or folder."""
         names = None if path is None else split_path(path)
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
+            places = []
             if names is None:
-                found = rows.of_space(connection, tree.root, EXPIRIES_MAX)
+                for tree in open_trees(connection, caller):
+                    found = rows.of_space(connection, tree.root, EXPIRIES_MAX)
+                    tree.prefetch([], [row.inode for row in found])
+                    places += [(row, place_of(tree, row.inode)) for row in found]
+                places.sort(key=lambda each: each[0].expires_ns)
             else:
-                one = rows.find(connection, tree.root, find(tree, names)[1].id)
-                found = [] if one is None else [one]
-            tree.prefetch([], [row.inode for row in found])
-            places = [(row, place_of(tree, row.inode)) for row in found]
+                tree, inner = open_path(connection, caller, names)
+                one = rows.find(connection, tree.root, find(tree, inner)[1].id)
+                places = [] if one is None else [(one, place_of(tree, one.inode))]
         return ExpiryList(
             expiries=[
                 Expiry(id=row.inode, path=place.path, expires_ns=row.expires_ns) for row, place in places if place is not None

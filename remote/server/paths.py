@@ -39,7 +39,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        return self.key[1]
+        return self.key[1] or self.path.rpartition("/")[2]
 
     @property
     def is_root(self) -> bool:
@@ -75,6 +75,15 @@ def reach(connection: Connection, caller: Caller, names: tuple[str, ...], *, ent
             if mount is not None and (enter or at < len(names)):
                 return Reached(mount.space_id, names[at:], place.path)
     return Reached(home, names)
+
+
+def prefix_of(connection: Connection, account: bytes, space: bytes) -> str:
+    """The path of a space's root, for this account; empty for its personal space."""
+    for mount, membership in sharing.mounts(connection, account).items():
+        if membership.space_id == space:
+            place = place_of(Tree(connection, account_rows.personal_space(connection, account)), mount)
+            return "" if place is None else place.path
+    return ""
 
 
 def split_path(text: str, field: str = "path") -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from remote.server.filedownloads import FileDownloads, Found, content_of
 from remote.server.files import open_path, open_trees
 from remote.server.folder import Key
 from remote.server.passwords import Passwords
-from remote.server.paths import Place, find, place_of, split_path
+from remote.server.paths import Place, find, place_of, prefix_of, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.tokens import unauthenticated
 from remote.server.tree import Tree
@@ -188,7 +188,7 @@ class PublicLinks:
 
     def _lead(self, connection: Connection, link: PublicLinkRow, version: bytes | None, *, has_ticket: bool) -> Opened:
         membership = account_rows.membership(connection, link.space_id, link.account_id)
-        tree = Tree(connection, link.space_id)
+        tree = Tree(connection, link.space_id, prefix_of(connection, link.account_id, link.space_id))
         place = None if membership is None else place_of(tree, link.inode)
         if membership is None or place is None or place.inode is None:
             raise _nothing()

@@ -20,7 +20,7 @@ from remote.server.database.fulltext import TookTooLong, full_text
 from remote.server.database.search import Criteria, FoundEntry
 from remote.server.database.tree import Key
 from remote.server.devices import Caller
-from remote.server.files import open_tree
+from remote.server.files import open_path, open_trees
 from remote.server.mediatypes import extensions_of, media_type
 from remote.server.paths import MAX_DEPTH, find, split_path
 from remote.server.problems import Refused
@@ -58,6 +58,9 @@ class Wanted:
 @dataclass(slots=True)
 class _Hit:
     entry: FoundEntry
+    space: bytes
+    rank: int = 0
+    """By what it was found: a name, a content, a name that is nearly so."""
     matched: list[Literal["name", "content"]] = field(default_factory=list)
     text: int | None = None
 
@@ -73,18 +76,25 @@ class Search:
         if not terms and criteria == Criteria() and names is None:
             raise Refused(ProblemType.INVALID, "Say what to look for: words, or what it has to be.", field="q")
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
-            under = None if names is None else find(tree, names)[1].id
+            under = None
+            if names:
+                tree, inner = open_path(connection, caller, names, enter=True)
+                trees, under = [tree], find(tree, inner)[1].id
+            else:
+                trees = list(open_trees(connection, caller))
             try:
                 with full_text(connection).limited(connection, QUERY_SECONDS):
-                    found = self._find(connection, tree, terms, criteria, under)
+                    found = [hit for tree in trees for hit in self._find(connection, tree, terms, criteria, under)]
             except TookTooLong as error:
                 text = "That takes too long: look for more, or longer, words."
                 raise Refused(ProblemType.UNAVAILABLE, text, retry_after_seconds=RETRY_SECONDS) from error
+            found.sort(key=lambda hit: hit.rank)  # stable: what one space has stays in its order
             shown = found[start : start + limit]
-            paths = _paths(tree, [hit.entry.key for hit in shown])
+            paths: dict[Key, str] = {}
+            for tree in trees:
+                paths |= _paths(tree, [hit.entry.key for hit in shown if hit.space == tree.root])
             hits = [_public(hit, paths[hit.entry.key], _snippet(connection, hit, terms)) for hit in shown]
-            up_to_date = rows.is_up_to_date(connection, tree.root)
+            up_to_date = all(rows.is_up_to_date(connection, tree.root) for tree in trees)
         return SearchPage(hits=hits, next=str(start + limit) if len(found) > start + limit else None, up_to_date=up_to_date)
 
     def _find(
@@ -93,22 +103,22 @@ class Search:
         """The best first."""
         text, space = full_text(connection), tree.root
         if not terms:
-            return [_Hit(entry) for entry in _below(tree, under, rows.find_all(connection, space, criteria, HITS_MAX))]
+            return [_Hit(entry, space) for entry in _below(tree, under, rows.find_all(connection, space, criteria, HITS_MAX))]
         hits: dict[Key, _Hit] = {}
         texts = [term.text for term in terms]
         exact = rows.find_names(connection, space, text.names_with(space, texts), criteria, HITS_MAX)
         for entry in _best_names(_below(tree, under, exact), terms):
-            hits[entry.key] = _Hit(entry, ["name"])
+            hits[entry.key] = _Hit(entry, space, 0, ["name"])
         if all(term.words for term in terms):
             held = rows.find_texts(connection, space, text.texts_with(space, terms), criteria, HITS_MAX)
             for entry in _below(tree, under, held):
-                hit = hits.setdefault(entry.key, _Hit(entry))
+                hit = hits.setdefault(entry.key, _Hit(entry, space, 1))
                 hit.matched.append("content")
                 hit.text = entry.text
         if len(hits) < ALIKE_ENOUGH:
             alike = rows.find_names(connection, space, text.names_like(space, texts), criteria, HITS_MAX)
             for entry in _best_names(_below(tree, under, alike), terms):
-                hits.setdefault(entry.key, _Hit(entry, ["name"]))
+                hits.setdefault(entry.key, _Hit(entry, space, 2, ["name"]))
         return list(hits.values())[:HITS_MAX]
 
 
@@ -134,7 +144,7 @@ def _paths(tree: Tree, keys: Sequence[Key]) -> dict[Key, str]:
     paths = {}
     for key in keys:
         names = [key[1], *(min(tree.names(folder))[1] for folder in _above(tree, key) if folder != tree.root)]
-        paths[key] = "/" + "/".join(reversed(names))
+        paths[key] = f"{tree.prefix}/{'/'.join(reversed(names))}"
     return paths
 
 
@@ -169,7 +179,7 @@ def _public(hit: _Hit, path: str, found: Snippet | None) -> SearchHit:
     return SearchHit(
         path=path,
         id=row.id,
-        kind=row.kind,
+        kind=Kind.DIRECTORY if row.kind is Kind.MOUNT else row.kind,
         size=row.size or 0,
         version=row.manifest_id,
         content_type=media_type(hit.entry.key[1]) if row.kind is Kind.FILE else None,

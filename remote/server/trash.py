@@ -26,6 +26,7 @@ from remote.fileapi import (
     VersionList,
 )
 from remote.protocol import ContentChange, Kind, ProblemType
+from remote.server.access import member_of
 from remote.server.database import contents as content_rows
 from remote.server.database import trash as rows
 from remote.server.database.engine import Database
@@ -34,9 +35,9 @@ from remote.server.database.tree import InodeRow, Key, lock_space
 from remote.server.devices import Caller
 from remote.server.edits import Changes
 from remote.server.filedownloads import Wanted, find_file
-from remote.server.files import Done, file_info, open_tree
+from remote.server.files import Done, file_info, open_path, open_tree, open_trees
 from remote.server.namespace import Edit, Namespace
-from remote.server.paths import Place, free_name, home_space, locate, place_of, split_path
+from remote.server.paths import Place, free_name, locate, place_of, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.tree import Tree
 
@@ -67,9 +68,9 @@ class Trash:
     def listing(self, caller: Caller, after: str | None, limit: int) -> TrashList:
         keyset = None if after is None else _keyset(after)
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
-            found = rows.page(connection, tree.root, keyset, limit + 1)
-            entries = [_entry(row, _path_of(connection, tree, row)) for row in found[:limit]]
+            trees = {tree.root: tree for tree in open_trees(connection, caller)}
+            found = rows.page(connection, trees.keys(), keyset, limit + 1)
+            entries = [_entry(row, _path_of(connection, trees[row.space], row)) for row in found[:limit]]
         last = found[limit - 1] if len(found) > limit else None
         return TrashList(entries=entries, next=None if last is None else f"{last.deleted_ns}/{last.inode.hex()}")
 
@@ -78,7 +79,12 @@ class Trash:
         died half way has restored a part, and the rest is in the trash."""
         names = None if request.target is None else split_path(request.target, "target")
         with self._database.read() as connection:
-            space = home_space(connection, caller)
+            if names is None:
+                held = _tree_with(connection, caller, request.id)
+                inner: tuple[str, ...] | None = None
+            else:
+                held, inner = open_path(connection, caller, names)
+        space, prefix = held.root, held.prefix
         waiting: deque[_Waiting] = deque()
 
         def first(connection: Connection, tree: Tree) -> Edit[Place]:
@@ -86,7 +92,7 @@ class Trash:
             if row is None:
                 raise not_found("There is no such thing in the trash.")
             changes = self._changes()
-            place = self._former_place(connection, tree, changes, row) if names is None else locate(tree, names)
+            place = self._former_place(connection, tree, changes, row) if inner is None else locate(tree, inner)
             if place.inode is not None or place.is_root:
                 if names is not None:
                     raise Refused(ProblemType.EXISTS, f"There is something at {place.path} already.", field="target")
@@ -96,15 +102,14 @@ class Trash:
                 waiting.append(_Waiting(row.inode, row.deleted_ns))
             return Edit(changes.group(), lambda: place)
 
-        place = self._namespace.edit(caller, space, first)
+        place = self._namespace.edit(caller, space, first, prefix=prefix)
         count = 1
         while waiting and count < RESTORED_MAX:
             count += self._namespace.edit(
                 caller, space, lambda connection, _tree: self._restore_inside(connection, space, waiting)
             )
         with self._database.read() as connection:
-            tree = open_tree(connection, caller)
-            row = tree.inode(request.id)
+            row = Tree(connection, space).inode(request.id)
             if row is None:
                 raise not_found("Somebody removed it again.")
             return Done(Restored(file=file_info(place, row), restored=count, complete=not waiting), space)
@@ -145,17 +150,21 @@ class Trash:
             raise ValueError("a space has a root")
         for higher in reversed(above):
             key = (folder, higher.key[1])
-            spot = Place(f"{'' if place.is_root else place.path}/{key[1]}", key, _held(tree, key), (*place.above, folder))
+            spot = Place(
+                f"{tree.prefix if place.is_root else place.path}/{key[1]}", key, _held(tree, key), (*place.above, folder)
+            )
             spot = spot if spot.inode is None else _beside(tree, spot)
             changes.name(spot, higher.inode, touch=folder not in {each.inode for each in above})
             place, folder = spot, higher.inode
         key = (folder, name)
-        return Place(f"{'' if place.is_root else place.path}/{name}", key, _held(tree, key), (*place.above, folder))
+        return Place(f"{tree.prefix if place.is_root else place.path}/{name}", key, _held(tree, key), (*place.above, folder))
 
     def empty(self, caller: Caller, id_: bytes | None) -> Emptied:
         """Remove what is in the trash for good: all of it, or one entry with what went with it."""
         with self._database.write() as connection:
-            tree = open_tree(connection, caller)
+            tree = open_tree(connection, caller) if id_ is None else _tree_with(connection, caller, id_)
+            if member_of(connection, caller, tree.root).owner != caller.account:
+                raise Refused(ProblemType.FORBIDDEN, "Only the owner of a shared folder empties its trash.", field="id")
             lock_space(connection, tree.root)
             if id_ is None:
                 ids = rows.removed_before(connection, tree.root, self._clock(), EMPTIED_MAX + 1)
@@ -227,6 +236,14 @@ def _with_inside(connection: Connection, space: bytes, row: TrashRow, limit: int
     return (each.inode for each in reversed(found))
 
 
+def _tree_with(connection: Connection, caller: Caller, id_: bytes) -> Tree:
+    """The tree in whose trash it is."""
+    for tree in open_trees(connection, caller):
+        if rows.find(connection, tree.root, id_) is not None:
+            return tree
+    raise not_found("There is no such thing in the trash.")
+
+
 def _held(tree: Tree, key: Key) -> InodeRow | None:
     held = tree.entry(key).inode
     return None if held is None else tree.inode(held)
@@ -246,7 +263,7 @@ def _path_of(connection: Connection, tree: Tree, row: TrashRow) -> str:
         place = place_of(tree, row.key[0])
         higher = None if place is not None else rows.find(connection, tree.root, row.key[0])
         if higher is None:
-            above = "" if place is None or place.is_root else place.path
+            above = tree.prefix if place is None or place.is_root else place.path
             return f"{above}/{'/'.join(reversed(names))}"
         row = higher
 

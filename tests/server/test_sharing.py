@@ -7,7 +7,8 @@ import hashlib
 import httpx
 import pytest
 
-from tests.support.wire import Device, World, create, entry, mkdir, move, new_id, problem, remove
+from remote.server.garbage import Garbage, recount
+from tests.support.wire import Device, World, chunked, content, create, entry, mkdir, move, new_id, new_row, problem, remove
 
 BOB = "bob@example.org"
 
@@ -236,3 +237,74 @@ async def test_an_owner_who_closes_the_account_leaves_no_mount(ada: Device, bob:
     assert (await ada.send("POST", "/v1/account/close", {"password": "correct horse"})).status_code == 204
     assert await names(bob, "/") == []
     assert (await bob.get("/v1/shares"))["shares"] == []
+
+
+async def test_trash_search_conflicts_and_expiry_know_shared_folders(world: World, ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    await bob.post("/v1/files/folder", {"path": "/work"})
+    await bob.post("/v1/files/move", {"source": "/plans", "target": "/work/ours"})
+    await put(bob, "/work/ours/report (conflicted copy, x, 2026-11-20).txt", b"some words")
+    (conflict,) = (await bob.get("/v1/sync/conflicts"))["conflicts"]
+    assert conflict["copied"]["path"].startswith("/work/ours/report (")
+    await bob.post("/v1/sync/conflict/resolve", {"id": conflict["copied"]["id"], "keep": "copy"})
+    world.service.indexing.do_what_is_due()
+    for device, path in ((ada, "/plans/report.txt"), (bob, "/work/ours/report.txt")):
+        assert [hit["path"] for hit in (await device.get("/v1/search", params={"q": "report"}))["hits"]] == [path]
+        assert [hit["path"] for hit in (await device.get("/v1/search", params={"q": "words"}))["hits"]] == [path]
+    await bob.post("/v1/files/expiry", {"path": "/work/ours/deep", "after_seconds": 3600})
+    assert [each["path"] for each in (await ada.get("/v1/files/expiry"))["expiries"]] == ["/plans/deep"]
+    await bob.send("DELETE", "/v1/files", params={"path": "/work/ours/report.txt"})
+    (gone,) = (await bob.get("/v1/trash"))["entries"]
+    assert gone["path"] == "/work/ours/report.txt"
+    problem(await bob.send("DELETE", "/v1/trash", params={"id": gone["id"]}), 403, "forbidden")
+    back = await bob.post("/v1/trash/restore", {"id": gone["id"]})
+    assert back["file"]["path"] == "/work/ours/report.txt"
+    assert await text(ada, "/plans/report.txt") == "some words"
+
+
+async def test_a_link_into_a_shared_folder_ends_with_the_membership(ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    url = (await bob.post("/v1/links", {"path": "/plans/a.txt"}))["url"]
+    folder = (await bob.post("/v1/links", {"path": "/plans"}))["url"]
+    assert (await bob.http.get(url)).text == "alpha"
+    assert 'filename="plans.zip"' in (await bob.http.get(folder)).headers["content-disposition"]
+    assert {each["path"] for each in (await bob.get("/v1/links"))["links"]} == {"/plans", "/plans/a.txt"}
+    await ada.post("/v1/shares/remove", {"path": "/plans", "email": BOB})
+    assert (await bob.http.get(url)).status_code == 404
+    assert (await bob.get("/v1/links"))["links"] == []
+
+
+async def test_an_editor_gets_nothing_of_the_owners_other_files(ada: Device, bob: Device, plans: str) -> None:
+    """Who knows the id of an object of the owner's private file gets neither "present" nor a byte."""
+    secret = b"private" * 1000
+    await put(ada, "/private.bin", secret)
+    space = await share(ada, bob)
+    id_ = hashlib.sha256(secret).hexdigest()
+    plan = await bob.post(f"/v1/spaces/{space}/uploads", {"objects": [{"id": id_, "length": len(secret)}]})
+    assert [each["id"] for each in plan["missing"]] == [id_]
+    problem(await bob.send("POST", f"/v1/spaces/{space}/downloads", {"objects": [id_]}), 404, "not-found")
+    row = new_row(new_id(), "file", content=content(chunked(secret)))
+    answer = (
+        await bob.try_commit({"entries": [entry(space, "x", None, row["id"])], "inodes": [row]}, number=1, space=space)
+    ).json()
+    assert answer["outcomes"][0]["result"] == "missing"
+
+
+async def test_usage_is_what_a_recount_finds(world: World, ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    await put(bob, "/plans/new.bin", b"n" * 50_000)
+    await ada.send("POST", "/v1/shares/unshare", {"path": "/plans"})
+    told = (await ada.get("/v1/account"))["used_bytes"]
+    assert recount(world.service.database) == []
+    Garbage(world.service.database, world.service.store, world.clock).collect()
+    assert await text(ada, "/plans/new.bin") == "n" * 50_000
+    assert (await ada.get("/v1/account"))["used_bytes"] < told, "the space is emptied"
+    assert recount(world.service.database) == []
+
+
+async def test_a_large_folder_is_shared_in_one_go(ada: Device, bob: Device) -> None:
+    top = new_id()
+    await ada.accept(mkdir(ada.space, "big", top), *(create(top, f"f{number}", new_id(), b"x") for number in range(999)))
+    await share(ada, bob, path="/big")
+    page = await bob.get("/v1/files", params={"path": "/big", "limit": 1000})
+    assert len(page["entries"]) == 999

@@ -18,6 +18,7 @@ TOGETHER_NS = 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class TrashRow:
+    space: bytes
     inode: bytes
     key: Key
     deleted_ns: int
@@ -46,7 +47,7 @@ def remove(connection: Connection, space: bytes, ids: Collection[bytes]) -> None
         connection.execute(delete(trash).where(trash.c.space_id == space, trash.c.inode.in_(some)))
 
 
-def page(connection: Connection, space: bytes, after: tuple[int, bytes] | None, limit: int) -> Sequence[TrashRow]:
+def page(connection: Connection, spaces: Collection[bytes], after: tuple[int, bytes] | None, limit: int) -> Sequence[TrashRow]:
     """What was removed by itself, the latest first: not what went with its folder. `after`: (when, inode) of the last one."""
     above = trash.alias()
     with_folder = exists().where(
@@ -54,7 +55,7 @@ def page(connection: Connection, space: bytes, after: tuple[int, bytes] | None, 
         above.c.inode == trash.c.parent,
         above.c.deleted_ns <= trash.c.deleted_ns + TOGETHER_NS,
     )
-    query = _ROWS.where(trash.c.space_id == space, ~with_folder)
+    query = _ROWS.where(trash.c.space_id.in_(spaces), ~with_folder)
     if after is not None:
         when, inode = after
         query = query.where(or_(trash.c.deleted_ns < when, and_(trash.c.deleted_ns == when, trash.c.inode < inode)))
@@ -103,4 +104,4 @@ _ROWS = select(trash, inodes.c.kind, inodes.c.size).join_from(
 
 
 def _row(row: Row[Any]) -> TrashRow:
-    return TrashRow(row.inode, (row.parent, row.name), row.deleted_ns, row.device_id, Kind(row.kind), row.size or 0)
+    return TrashRow(row.space_id, row.inode, (row.parent, row.name), row.deleted_ns, row.device_id, Kind(row.kind), row.size or 0)
