@@ -188,7 +188,7 @@ class PublicLinks:
 
     def _lead(self, connection: Connection, link: PublicLinkRow, version: bytes | None, *, has_ticket: bool) -> Opened:
         membership = account_rows.membership(connection, link.space_id, link.account_id)
-        tree = Tree(connection, link.space_id, prefix_of(connection, link.account_id, link.space_id))
+        tree = _tree_of(connection, link)
         place = None if membership is None else place_of(tree, link.inode)
         if membership is None or place is None or place.inode is None:
             raise _nothing()
@@ -196,7 +196,7 @@ class PublicLinks:
 
     def _members(self, connection: Connection, opened: Opened) -> Iterator[tuple[str, InodeRow]]:
         """(path in the archive, inode) of the folder and all below it, but symlinks."""
-        tree, size, above = Tree(connection, opened.link.space_id), 0, len(opened.place.path) - len(opened.place.name)
+        tree, size, above = _tree_of(connection, opened.link), 0, len(opened.place.path) - len(opened.place.name)
         for number, place in enumerate(descend(connection, tree, opened.place, ZIP_ENTRIES_MAX), start=1):
             row = place.inode
             if row is None or row.kind is Kind.SYMLINK:
@@ -254,6 +254,11 @@ class _Tickets:
         if payload["sub"] != link.hex() or self._clock() // 10**9 >= expires:
             raise _nothing()
         return pinned
+
+
+def _tree_of(connection: Connection, link: PublicLinkRow) -> Tree:
+    """As whoever made the link sees it."""
+    return Tree(connection, link.space_id, prefix_of(connection, link.account_id, link.space_id))
 
 
 def _nothing() -> Refused:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 
 import httpx
 import pytest
@@ -267,7 +269,10 @@ async def test_a_link_into_a_shared_folder_ends_with_the_membership(ada: Device,
     url = (await bob.post("/v1/links", {"path": "/plans/a.txt"}))["url"]
     folder = (await bob.post("/v1/links", {"path": "/plans"}))["url"]
     assert (await bob.http.get(url)).text == "alpha"
-    assert 'filename="plans.zip"' in (await bob.http.get(folder)).headers["content-disposition"]
+    archive = await bob.http.get(folder)
+    assert 'filename="plans.zip"' in archive.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(archive.content)) as members:
+        assert members.read("plans/deep/b.txt") == b"beta"
     assert {each["path"] for each in (await bob.get("/v1/links"))["links"]} == {"/plans", "/plans/a.txt"}
     await ada.post("/v1/shares/remove", {"path": "/plans", "email": BOB})
     assert (await bob.http.get(url)).status_code == 404
