@@ -42,6 +42,7 @@ from cache.reconnect import Reconnection
 from cache.recovery import Recovered, Recovery
 from cache.replica import Replica
 from cache.sending import Sender
+from cache.shares import Shares
 from cache.status import Breaker, CacheStatus, Counters, DriveStatus, ListingProgress, Queue, Queued, Speeds, SyncReport
 from cache.store.content import ContentStore
 from cache.store.database import DamagedDatabase, Database, DatabaseUnusable
@@ -172,6 +173,7 @@ class Drive:
             *(self._copy_names, self._tell, self._merged),
         )
         self._exchange.merger.before_merge = files.save_open
+        self._shares = Shares(tree, self._exchange.store, self.replica, files, self._tell)
         self._uploads.on_complete = self._exchange.push.wake
         self.replica.on_local_change = self._changed
         self.replica.is_held = self._is_held
@@ -229,6 +231,7 @@ class Drive:
             "push": self._exchange.push.run,
             "uploads": self._uploads.run,
             "pins": self._pins.run,
+            "shares": self._shares.run,
             "housekeeping": self._housekeeping.run,
             "account": self._follow_account,
             "cache": self._follow_cache,
@@ -302,6 +305,7 @@ class Drive:
         self._exchange.push.wake()
 
     def _merged(self) -> None:
+        self._shares.follow()
         self.replica.sweep_wanted = True
         if self._contents.losses():  # what only this device has must not be evicted; else pins look after themselves
             self._pins.wake()

@@ -8,7 +8,8 @@ CacheError
 ├── InvalidMove           a folder into itself
 ├── NoSuchAttribute / AttributeTooLarge
 ├── AnotherSpace          renames and links end at the border of a space
-├── ReadOnly
+├── ReadOnly / NotAllowed
+├── Busy                  a shared folder stands there
 ├── DiskError             the disk of this device; nothing was changed
 │   ├── DiskFull
 │   └── DiskFailed        it gives or takes no bytes, or has become read-only
@@ -82,6 +83,14 @@ class AnotherSpace(CacheError):
 
 class ReadOnly(CacheError):
     pass
+
+
+class NotAllowed(CacheError):
+    """A viewer of a shared folder changes nothing in it."""
+
+
+class Busy(CacheError):
+    """A shared folder stands here: sharing brings it and takes it away."""
 
 
 class DiskError(CacheError):

@@ -59,5 +59,5 @@ class Exchange:
         merger.on_merged = self._merged
 
     def _merged(self) -> None:
-        self.push.wake()
+        self.push.merged()
         self._on_merged()

@@ -84,6 +84,9 @@ class Files:
         """The file, if it is open."""
         return self._open.get(ino)
 
+    def any_open(self, which: Callable[[int], bool]) -> bool:
+        return any(which(ino) for ino in self._open)
+
     async def truncate(self, ino: int, size: int) -> None:
         """truncate(2): without a handle."""
         file = self._hold(ino)

@@ -94,7 +94,9 @@ def riding_manifests(inodes: Iterable[InodeState]) -> Iterator[tuple[bytes, byte
 
 def _check_rows(page: SpaceChanges | FolderPage) -> None:
     for row in page.inodes:
-        shape = (row.content is not None) is (row.kind is Kind.FILE) and (row.target is not None) is (row.kind is Kind.SYMLINK)
+        shape = (row.content is not None) is (row.kind is Kind.FILE) and (row.target is not None) is (
+            row.kind in (Kind.SYMLINK, Kind.MOUNT)
+        )
         if not shape or not row.content_rev <= row.rev <= page.revision:
             raise Nonsense(f"the service describes inode {row.id.hex()} in a way that cannot be")
         if row.content is not None and row.content.manifest is not None:

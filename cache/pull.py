@@ -26,7 +26,7 @@ from cache.store.sync import ForeignInode, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
 from remote.api import RemoteError, ResetRequired, Service
 from remote.crashpoints import crash_point
-from remote.protocol import ChangesPage
+from remote.protocol import ChangesPage, SpaceChanges
 from remote.retry import Backoff
 
 WAIT_SECONDS = 55
@@ -178,16 +178,17 @@ class Pull:
         """Check a page, and keep it with its cursor. Returns what it named, by space."""
         database = self._store.database
         cursor = self._store.cursor()
-        spaces = {space.id: space for space in self._store.spaces()}
-        check_epoch(self._store.epoch(), spaces.values(), page)
+        known_before = {space.id for space in self._store.spaces()}
+        check_epoch(self._store.epoch(), self._store.spaces(), page)
         self._order.check(cursor, page)
-        known = [(spaces[changes.space], changes) for changes in page.spaces if changes.space in spaces]
-        for space, changes in known:
-            check_page(space, changes, self._acknowledged.get(space.number, 0))
         staged = {}
         with database.transaction():
-            for space, changes in known:
-                if changes.full and (cursor == "" or (space.listed and not space.listing)):
+            for changes in page.spaces:
+                space = self._space_of(changes)
+                check_page(space, changes, self._acknowledged.get(space.number, 0))
+                if changes.space not in known_before:
+                    self._store.begin_listing(space.number)
+                elif changes.full and (cursor == "" or (space.listed and not space.listing)):
                     self._store.begin_listing(space.number)
                     self._store.note_shared(space.number, self._shared(space, page))
                     self.first.begin()
@@ -200,6 +201,13 @@ class Pull:
         if not any(changes.full for changes in page.spaces):
             self._resets.reset()
         return staged
+
+    def _space_of(self, changes: SpaceChanges) -> SpaceRow:
+        """A space that is new here was shared with this account."""
+        number = self._store.space_number(changes.space)
+        if number is None:
+            number = self._store.add_space(changes.space, self._clock.wall_ns())
+        return self._store.space(number)
 
     def _shared(self, space: SpaceRow, page: ChangesPage) -> int:
         """Up to which revision the history of a service that lost something is the one known here."""

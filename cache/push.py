@@ -18,10 +18,11 @@ from cache.guards import WENT_BACK, Contradiction, check_revision
 from cache.merger import Merger, OpenFiles
 from cache.pages import RESTORED
 from cache.store.content import ContentStore
+from cache.store.schema import PERSONAL
 from cache.store.sides import CompleteContent
 from cache.store.sync import Outstanding, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
-from remote.api import Behind, Nonsense, OtherEpoch, Rejected, RemoteError, Service, StaleCommit
+from remote.api import Behind, Forbidden, Nonsense, NotThere, OtherEpoch, Rejected, RemoteError, Service, StaleCommit
 from remote.crashpoints import crash_point
 from remote.manifest import decode_manifest, manifest_id
 from remote.protocol import (
@@ -98,9 +99,16 @@ class Push:
         self._backoff = Backoff(base=0.5, cap=60.0, random=random)
         self._no_progress = Backoff(base=0.1, cap=60.0, random=random)
         self._problems: dict[str, float] = {}
+        self._refused: set[int] = set()
+        """Shared spaces that took no commit; asked again when something was merged."""
         self._commits = self._groups = self._conflicts = 0
         self._error: str | None = None
         self._searched_in_vain = 0.0
+
+    def merged(self) -> None:
+        """What the service refused before may be let in now."""
+        self._refused.clear()
+        self.wake()
 
     def wake(self, space: int = 0) -> None:
         """Something changed here, or became complete on the service."""
@@ -158,6 +166,8 @@ class Push:
 
     async def _push(self, space: SpaceRow) -> bool:
         """One step for a space; false if there was nothing to do."""
+        if not self._store.takes_changes(space.number) or space.number in self._refused:
+            return False
         outstanding, request = self._store.outstanding(space.number), None
         if outstanding is None:
             if not space.listed or self._store.replacing(space.number) is not None:
@@ -196,6 +206,12 @@ class Push:
             self._connection.went_well()
             if self._store.outstanding(space.number) == outstanding:
                 self._rejected(space, outstanding, error)
+            return
+        except (NotThere, Forbidden):
+            if space.number == PERSONAL:
+                raise
+            self._connection.went_well()  # the feed says what became of the membership
+            self._refused.add(space.number)
             return
         except OtherEpoch:
             self._connection.went_well()

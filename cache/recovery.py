@@ -127,23 +127,11 @@ class Recovery:
     def _surface(self, path: Path) -> str:
         id_ = draft_id(path)
         assert id_ is not None
-        folder = self._folder()
-        name = _free_name(self._tree, folder.ino, f"draft {id_}")
+        folder = recovered_files(self._tree, self._replica)
+        name = free_name(self._tree, folder.ino, f"draft {id_}")
         node = self._replica.create(folder.ino, name, Kind.FILE, mode=0o600, uid=None, gid=None)
         self._rows.adopt_draft(id_, node.ino, path.stat().st_size, data_of(path).pack(), self._clock.wall_ns(), self._boot)
         return f"{self._replica.path_of(folder.ino)}/{name}"
-
-    def _folder(self) -> Node:
-        number = 1
-        while True:
-            name = FOLDER if number == 1 else f"{FOLDER} {number}"
-            ino = self._tree.child(ROOT, name)
-            if ino is None:
-                return self._replica.create(ROOT, name, Kind.DIRECTORY, mode=0o700, uid=None, gid=None)
-            node = self._replica.node(ino)
-            if node.kind is Kind.DIRECTORY:
-                return node
-            number += 1
 
     def _publish_never_closed(self) -> int:
         """A crash between create and the first close. Nothing was promised of the content, but the name stays."""
@@ -203,7 +191,21 @@ def _data_ranges(descriptor: int) -> Iterator[tuple[int, int]]:
         yield start, at
 
 
-def _free_name(tree: TreeStore, folder: int, name: str) -> str:
+def recovered_files(tree: TreeStore, replica: Replica) -> Node:
+    """The folder for files that a person should look at; made if there is none."""
+    number = 1
+    while True:
+        name = FOLDER if number == 1 else f"{FOLDER} {number}"
+        ino = tree.child(ROOT, name)
+        if ino is None:
+            return replica.create(ROOT, name, Kind.DIRECTORY, mode=0o700, uid=None, gid=None)
+        node = replica.node(ino)
+        if node.kind is Kind.DIRECTORY:
+            return node
+        number += 1
+
+
+def free_name(tree: TreeStore, folder: int, name: str) -> str:
     number = 1
     candidate = name
     while tree.child(folder, candidate) is not None:

@@ -15,6 +15,7 @@ from cache.clock import Clock, Randomness
 from cache.errors import (
     AnotherSpace,
     AttributeTooLarge,
+    Busy,
     DirectoryNotEmpty,
     EntryExists,
     InvalidMove,
@@ -24,13 +25,14 @@ from cache.errors import (
     NoEntry,
     NoSuchAttribute,
     NotADirectory,
+    NotAllowed,
 )
 from cache.home import HomePaths
 from cache.model import AttributeUpdate, Listed, Node, RenameMode, Usage
 from cache.store.content import ContentStore, pack_split
 from cache.store.database import Database
 from cache.store.nodes import NodeReader
-from cache.store.schema import ROOT
+from cache.store.schema import PERSONAL, ROOT
 from cache.store.tree import InodeRow, TreeStore, count_unpushed, decode_xattrs, encode_xattrs
 from remote.crashpoints import crash_point
 from remote.manifest import Manifest, decode_manifest, manifest_id
@@ -44,6 +46,8 @@ EMPTY_SHA256 = hashlib.sha256(b"").digest()
 _UNSET = AttributeUpdate.Unset.UNSET
 _MAX_XATTRS = 1000
 _SETGID = 0o2000
+_EDITOR = 0o200
+"""In the mode of a mount: whether this account may change what is in the shared folder."""
 _SHORT = MAX_NAME_BYTES // 4
 """A name of so many characters is never too long, whatever they are."""
 
@@ -126,10 +130,11 @@ class Replica:
         return True
 
     def path_of(self, ino: int) -> str | None:
-        """One path of an inode from the root of its space, without a slash before it; "" is the root. None: no name."""
+        """One path of an inode from the root of the drive, without a slash before it; "" is the root. None: no name."""
         parts: list[str] = []
-        while not self._tree.is_root(ino):
-            names = self._tree.names(ino)
+        while ino != ROOT:
+            mount = self._tree.mount_of(ino) if self._tree.is_root(ino) else None
+            names = self._tree.names(ino if mount is None else mount.ino)
             if not names:
                 return None
             ino, name = names[0]
@@ -169,6 +174,7 @@ class Replica:
         now = self._clock.wall_ns()
         with self._transaction:
             folder = self._folder(parent)
+            self.require_writable(parent)
             if self._tree.child(parent, name) is not None:
                 raise EntryExists(name)
             if folder.mode & _SETGID:
@@ -206,6 +212,7 @@ class Replica:
         with self._transaction:
             row = self._row(ino)
             self._folder(parent)
+            self.require_writable(parent)
             if row.kind is Kind.DIRECTORY:
                 raise IsADirectory("a folder has one name")
             if row.nlink == 0:
@@ -231,6 +238,9 @@ class Replica:
         now = self._clock.wall_ns()
         with self._transaction:
             row = self._child(parent, name)
+            self.require_writable(parent)
+            if row.kind is Kind.MOUNT:
+                raise Busy("a shared folder is left, or its sharing ended, by aloft unshare")
             if folder and row.kind is not Kind.DIRECTORY:
                 raise NotADirectory(name)
             if not folder and row.kind is Kind.DIRECTORY:
@@ -282,8 +292,11 @@ class Replica:
         with self._transaction:
             moved = self._child(parent, name)
             self._folder(new_parent)
+            self.require_writable(parent)
             space = self._same_space(parent, new_parent)
             target = self._tree.child(new_parent, new_name)
+            if target is not None and target != moved.ino and self._row(target).kind is Kind.MOUNT:
+                raise Busy("a shared folder has that name")
             if target is not None and mode is RenameMode.NO_REPLACE:
                 raise EntryExists(new_name)
             if target == moved.ino:
@@ -291,11 +304,15 @@ class Replica:
             if parent != new_parent and moved.kind is Kind.DIRECTORY:
                 self._refuse_loop(moved.ino, new_parent)
             if mode is RenameMode.EXCHANGE:
+                if moved.kind is Kind.MOUNT:
+                    raise Busy("a shared folder does not change places")
                 if target is None:
                     raise NoEntry(new_name)
                 self._exchange(parent, name, moved, new_parent, new_name, target)
                 target = None
             else:
+                if target is not None and moved.kind is Kind.MOUNT:
+                    raise Busy("a shared folder takes no other's name")
                 if target is not None:
                     self._make_way(moved, target, now)
                 self._tree.put_entry(new_parent, new_name, moved.ino)  # before the old name goes, so that it is never nameless
@@ -371,6 +388,8 @@ class Replica:
         columns.setdefault("ctime_ns", self._clock.wall_ns())
         with self._transaction:
             self._row(ino)
+            if not columns.keys() <= {"atime_ns", "ctime_ns"}:
+                self.require_writable(ino)
             self._tree.update_inode(ino, **columns)
             node = self.node(ino)
             crash_point("attributes.changing")
@@ -409,9 +428,24 @@ class Replica:
         self._write_xattrs(ino, xattrs)
 
     def _write_xattrs(self, ino: int, xattrs: dict[str, bytes]) -> None:
+        self.require_writable(ino)
         with self._transaction:
             self._tree.update_inode(ino, xattrs=encode_xattrs(xattrs), ctime_ns=self._clock.wall_ns())
         self.on_local_change(self._tree.space_of(ino))
+
+    # ------------------------------------------------------------------------------------------------------------ roles
+
+    def is_writable(self, ino: int) -> bool:
+        """Whether this account may change what is in the inode's space: not as a viewer, nor as a member no more."""
+        space = self._tree.space_of(ino)
+        if space == PERSONAL:
+            return True
+        mount = self._tree.mount_of(self._tree.root_of(space))
+        return mount is not None and bool(mount.mode & _EDITOR)
+
+    def require_writable(self, ino: int) -> None:
+        if not self.is_writable(ino):
+            raise NotAllowed("this folder was shared to look at it")
 
     # ---------------------------------------------------------------------------------------------------------- inside
 

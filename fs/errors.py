@@ -57,6 +57,8 @@ ERRNO: dict[type[Exception], int] = {
     errors.Offline: errno.ENETDOWN,
     errors.TimedOut: errno.ETIMEDOUT,
     errors.CorruptData: errno.EIO,
+    errors.NotAllowed: errno.EACCES,
+    errors.Busy: errno.EBUSY,
     errors.Unavailable: errno.EIO,
     NotUnicode: errno.EILSEQ,
     Superseded: errno.ESTALE,

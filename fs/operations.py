@@ -262,6 +262,8 @@ class Operations(pyfuse3.Operations):
             raise Superseded("the kernel looks again and opens what is there now")
         truncate = bool(flags & os.O_TRUNC)
         writable = truncate or flags & os.O_ACCMODE != os.O_RDONLY  # O_RDONLY with O_TRUNC empties the file, too
+        if writable:
+            self._replica.require_writable(held.ino)
         info = self._opened(inode, self._files.open(held.ino, writable=writable, truncate=truncate), writable=writable)
         if truncate and ctx.uid != 0 and self._clear_set_id(held.ino):  # root's writing keeps them
             await self._forget_attributes(inode)
@@ -385,6 +387,7 @@ class Operations(pyfuse3.Operations):
         held = self._inodes.held(number)
         if held.superseded and held.file is None:
             raise Superseded("the kernel looks again and truncates what is there now")
+        self._replica.require_writable(self._inodes.ino(number))
         await self._files.truncate(self._inodes.ino(number), size)
 
     def _clear_set_id(self, ino: int) -> bool:

@@ -111,8 +111,8 @@ INVARIANTS = (
         f"UPDATE inode AS i SET size = {_SHOWN_SIZE} WHERE i.kind = 'file' AND i.size <> {_SHOWN_SIZE}",
     ),
     Invariant(
-        "a symbolic link has a target",
-        "SELECT i.ino FROM inode i WHERE (i.kind = 'symlink') <> (i.target IS NOT NULL)",
+        "symbolic links and mounts have a target",
+        "SELECT i.ino FROM inode i WHERE (i.kind IN ('symlink', 'mount')) <> (i.target IS NOT NULL)",
     ),
     Invariant(
         "drafts belong to files",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cache.model import Listed, Node
 from cache.store.database import Database
 from cache.store.tree import KINDS
+from remote.protocol import Kind
 
 _NODE = (
     "i.ino, i.kind, i.mode, i.uid, i.gid, CASE i.kind WHEN 'symlink' THEN length(CAST(i.target AS BLOB)) ELSE i.size END, "
@@ -20,6 +23,11 @@ _PAGE = (
 )
 
 
+_MOUNTED = f"SELECT {_NODE} FROM inode m JOIN space s ON lower(hex(s.id)) = m.target CROSS JOIN inode i ON i.ino = s.root WHERE m.ino = ?"
+_NOT_YET = 0o555
+"""The mode of a shared folder of which nothing is known yet."""
+
+
 class NodeReader:
     def __init__(self, database: Database) -> None:
         self._execute = database.sql.execute
@@ -29,13 +37,23 @@ class NodeReader:
         return None if row is None else _node(*row)
 
     def child(self, parent: int, name: str) -> Node | None:
+        """What is under a name: for the mount of a shared folder, that folder."""
         row = self._execute(_BY_NAME, (parent, name)).fetchone()
-        return None if row is None else _node(*row)
+        return None if row is None else self._followed(row)
 
     def page(self, directory: int, after_cookie: int, limit: int) -> list[Listed]:
         """Entries of a folder in the order in which they were made, beginning after a cookie (0: from the first)."""
         rows = self._execute(_PAGE, (directory, after_cookie, limit)).fetchall()
-        return [Listed(cookie, name, _node(*node)) for cookie, name, *node in rows]
+        return [Listed(cookie, name, self._followed(node)) for cookie, name, *node in rows]
+
+    def _followed(self, row: Sequence[Any]) -> Node:
+        if row[1] != "mount":
+            return _node(*row)
+        root = self._execute(_MOUNTED, (row[0],)).fetchone()
+        if root is not None:
+            return _node(*root)
+        node = _node(*row)  # the feed has not brought the space yet
+        return replace(node, kind=Kind.DIRECTORY, mode=_NOT_YET, nlink=2)
 
     def highest_ino(self) -> int:
         """Numbers are not used again, so there are at most so many inodes. To count them would take the longer the more there

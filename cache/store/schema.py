@@ -12,8 +12,10 @@ always named.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ROOT = 1
+PERSONAL = 1
+"""The number of the personal space, whose root folder is `ROOT`."""
 
 TABLES = """
 -- Single values: account, epoch, cursor, flags of the guards. Values are JSON.
@@ -55,7 +57,7 @@ CREATE TABLE inode (
     atime_ns INTEGER NOT NULL,           -- of this machine; not synced
     nlink INTEGER NOT NULL,              -- files: local names; folders: 2 + subfolders (0 once removed)
     size INTEGER NOT NULL,               -- as stat shows it, drafts included
-    target TEXT,                         -- symlinks
+    target TEXT,                         -- symlinks; of a mount the id of the shared space that it leads to
     device_number INTEGER,               -- device nodes
     xattrs TEXT,                         -- JSON {name: base64}; NULL: none
     manifest_id BLOB,                    -- files: the content beneath any drafts; NULL: a new file, not closed yet
@@ -65,6 +67,7 @@ CREATE TABLE inode (
     rev INTEGER NOT NULL DEFAULT 0,
     content_rev INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX inode_mounts ON inode (target) WHERE kind = 'mount';  -- by the shared space that they lead to, in hexadecimal
 CREATE INDEX inode_nameless ON inode (ino) WHERE nlink = 0;
 CREATE INDEX inode_by_sha256 ON inode (sha256) WHERE sha256 IS NOT NULL;  -- equal content reuses a manifest
 CREATE INDEX inode_by_manifest ON inode (manifest_id) WHERE manifest_id IS NOT NULL;  -- whether a manifest is still spoken of
@@ -186,9 +189,14 @@ UPDATE space SET commit_body = NULL;
 DELETE FROM outstanding_content;
 CREATE INDEX inode_by_manifest ON inode (manifest_id) WHERE manifest_id IS NOT NULL;
 """,
+    2: """
+CREATE INDEX inode_mounts ON inode (target) WHERE kind = 'mount';
+""",
 }
 """By version: what makes the next one of it.
 
 1: A draft does not say what of it was synced; it is believed, as it was. An outstanding commit does not say its epoch and its
 replica, so no service takes it any more; what it told is still different from base, and is told again.
+
+2: There were no shared folders.
 """

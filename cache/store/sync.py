@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 
 from cache.merge import Key
 from cache.store.database import Database
+from cache.store.schema import PERSONAL
 from cache.store.sides import CompleteContent
 from cache.store.tree import TreeStore, encode_xattrs
 from remote.crashpoints import crash_point
@@ -29,6 +31,17 @@ _STAGE_ENTRY = (
     "ino = excluded.ino, rev = excluded.rev, space = excluded.space WHERE excluded.rev >= rev"
 )
 _SPACE = "number, id, root, snapshot, acknowledged, caught_up, listing, listed, total_entries, commit_number"
+
+
+class ShareState(StrEnum):
+    """What this account is in a shared space."""
+
+    EDITOR = "editor"
+    VIEWER = "viewer"
+    LOWERED = "lowered"
+    """A viewer, whose changes from before are not all looked after yet."""
+    ENDED = "ended"
+    """No member any more; what is unsent there is not all looked after yet."""
 
 
 class ForeignInode(Exception):
@@ -91,6 +104,80 @@ class SyncStore:
 
     def space(self, number: int) -> SpaceRow:
         return _space_row(self._execute(f"SELECT {_SPACE} FROM space WHERE number = ?", (number,)).fetchone())
+
+    def space_number(self, id_: bytes) -> int | None:
+        return self._tree.space_number(id_)
+
+    def add_space(self, id_: bytes, now_ns: int) -> int:
+        return self._tree.add_space(id_, now_ns=now_ns)
+
+    # ---------------------------------------------------------------------------------------------------- shared spaces
+
+    def share(self, space: int) -> ShareState | None:
+        """What this account is in a shared space; None: its mount was not seen yet."""
+        kept: str | None = self.database.meta(f"share {space}")
+        return None if kept is None else ShareState(kept)
+
+    def set_share(self, space: int, state: ShareState | None) -> None:
+        """Nothing is outstanding any more of a space that takes no changes."""
+        with self.database.transaction():
+            if state is not ShareState.EDITOR:
+                self.close_commit(space, 0)
+            self.database.set_meta(f"share {space}", state)
+
+    def takes_changes(self, space: int) -> bool:
+        return space == PERSONAL or self.share(space) is ShareState.EDITOR
+
+    def vanishing_into_shares(self, space: int) -> set[int]:
+        """Files below folders in whose place a mount is staged: they do not disappear, they are in the shared space."""
+        below = [
+            folder
+            for parent, name in self._execute(
+                "SELECT s.parent, s.name FROM staged_entry s JOIN staged_inode n ON n.ino = s.ino "
+                "WHERE s.space = ? AND n.kind = 'mount'",
+                (space,),
+            ).fetchall()
+            if (folder := self._tree.base_entry(parent, name)) is not None
+        ]
+        found: set[int] = set()
+        while below:
+            for _, ino in self._tree.base_children(below.pop()):
+                if ino not in found:
+                    found.add(ino)
+                    below.append(ino)
+        return found
+
+    def files_with_drafts(self, space: int) -> list[int]:
+        rows = self._execute(
+            "SELECT DISTINCT d.ino FROM draft d JOIN identity i ON i.ino = d.ino WHERE i.space = ? ORDER BY d.ino", (space,)
+        )
+        return [ino for (ino,) in rows]
+
+    def drop_rows(self, space: int, limit: int) -> int:
+        """Forget some inodes of a space, with all that is known of them; how many they were."""
+        with self.database.transaction():
+            rows = self._execute(
+                "SELECT i.ino FROM identity i JOIN space s ON s.number = i.space WHERE i.space = ? AND i.ino <> s.root LIMIT ?",
+                (space, limit),
+            ).fetchall()
+            for table in ("entry", "entry_base", "staged_entry"):
+                self._executemany(f"DELETE FROM {table} WHERE parent = ?", rows)
+            for table in ("entry", "entry_base", "staged_inode", "outstanding_content", "inode_base", "inode", "pin", "identity"):
+                self._executemany(f"DELETE FROM {table} WHERE ino = ?", rows)
+        return len(rows)
+
+    def drop_space(self, space: int) -> None:
+        """Forget an empty space, and its root folder."""
+        with self.database.transaction():
+            root = self._tree.root_of(space)
+            for table in ("entry", "entry_base", "staged_entry"):
+                self._execute(f"DELETE FROM {table} WHERE parent = ?", (root,))
+            for table in ("inode_base", "inode", "pin", "identity"):
+                self._execute(f"DELETE FROM {table} WHERE ino = ?", (root,))
+            self._execute("DELETE FROM known_chunk WHERE space = ?", (space,))
+            self._execute("DELETE FROM space WHERE number = ?", (space,))
+            for key in ("share", "replacing", "folder pages"):
+                self.database.set_meta(f"{key} {space}", None)
 
     # ----------------------------------------------------------------------------------------------------- single values
 

@@ -135,6 +135,15 @@ class TreeStore:
     def is_root(self, ino: int) -> bool:
         return ino == ROOT or self._execute("SELECT 1 FROM space WHERE root = ?", (ino,)).fetchone() is not None
 
+    def mount_of(self, root: int) -> InodeRow | None:
+        """The mount by which the root folder of a shared space is reached; None: there is none, or it has no name."""
+        row = self._execute(
+            "SELECT m.ino FROM space s JOIN inode m ON m.kind = 'mount' AND m.target = lower(hex(s.id)) "
+            "WHERE s.root = ? AND m.nlink > 0",
+            (root,),
+        ).fetchone()
+        return None if row is None else self.inode(row[0])
+
     def space_of(self, ino: int) -> int:
         space: int = self._execute("SELECT space FROM identity WHERE ino = ?", (ino,)).fetchone()[0]
         return space
@@ -365,6 +374,19 @@ class TreeStore:
             (space,),
         )
         return [DirtyEntry(*row) for row in rows]
+
+    def revert_inodes(self, space: int) -> list[int]:
+        """Give inodes of a space that the service has the attributes and content that it holds; which they were."""
+        inos = [ino for ino in self.dirty_inodes(space) if self.base_inode(ino) is not None]
+        columns = ", ".join(f"{column} = b.{column}" for column in _BASE.split(", "))
+        for ino in inos:
+            self._execute(
+                f"UPDATE inode SET {columns}, size = CASE kind WHEN 'file' THEN b.manifest_size ELSE size END "
+                "FROM inode_base b WHERE b.ino = inode.ino AND inode.ino = ?",
+                (ino,),
+            )
+            self._drop_equal_shadow(ino)
+        return inos
 
     def dirty_inodes(self, space: int) -> list[int]:
         """Inodes of a space that the service does not have, or has with other attributes or content (drafts aside)."""

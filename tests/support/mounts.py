@@ -191,10 +191,10 @@ class Devices:
         self._email = f"{uuid.uuid4()}@example.org"
         self.made: list[Device] = []
 
-    def add(self, name: str = "", **environment: str) -> Device:
-        """Logged in, not mounted. All devices of a test belong to one account."""
-        device = Device(self._service, self._email, self._folder, name or f"device{len(self.made) + 1}", environment)
-        if self.made:
+    def add(self, name: str = "", email: str | None = None, **environment: str) -> Device:
+        """Logged in, not mounted. All devices of a test belong to one account, but those with another address."""
+        device = Device(self._service, email or self._email, self._folder, name or f"device{len(self.made) + 1}", environment)
+        if device.email in {other.email for other in self.made}:
             device.login()
         else:
             device.register()

@@ -1,0 +1,188 @@
+"""Shared folders as this device sees them end: what a membership, or a lowered role, leaves behind that was not sent.
+
+The mount of a shared space says what this account may do there, and its tombstone that it is no member any more. From then on
+the service takes nothing and gives nothing of that space. What was written here and never sent becomes ordinary files in the
+personal space, in *Recovered files*: each in a file that gets its name, and the draft's end, in one transaction, so that whoever
+is stopped in the middle begins that file again. Then the space goes back to what the service had (a viewer), or goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from cache.errors import DiskError, Unavailable
+from cache.files import Files
+from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged, RenameMode
+from cache.openfile import File
+from cache.recovery import free_name, recovered_files
+from cache.replica import Replica
+from cache.store.schema import PERSONAL, ROOT
+from cache.store.sync import ShareState, SpaceRow, SyncStore
+from cache.store.tree import TreeStore
+from remote.names import MAX_NAME_BYTES
+from remote.protocol import Kind
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5.0
+"""While a file is open, or the disk is full."""
+ROWS_AT_ONCE = 500
+PIECE = 1 << 20
+_WRITE = 0o200
+_UNFINISHED = ".aloft-recovering"
+
+
+class Shares:
+    """`told` hears what changed in the tree, after its transaction."""
+
+    def __init__(
+        self, tree: TreeStore, store: SyncStore, replica: Replica, files: Files, told: Callable[[list[Change]], None]
+    ) -> None:
+        self._tree = tree
+        self._store = store
+        self._replica = replica
+        self._files = files
+        self._told = told
+        self._wake = trio.Event()
+
+    def follow(self) -> None:
+        """After a merge: what the mounts say now."""
+        for space in self._store.spaces():
+            if space.number != PERSONAL:
+                self._follow(space)
+
+    async def run(self) -> None:
+        """Look after what ended, for ever."""
+        self.follow()
+        while True:
+            self._wake = trio.Event()
+            waits = False
+            for space in self._store.spaces():
+                if self._store.share(space.number) in (ShareState.LOWERED, ShareState.ENDED):
+                    waits |= not await self._clear(space)
+            with trio.move_on_after(RETRY_SECONDS if waits else float("inf")):
+                await self._wake.wait()
+
+    # ----------------------------------------------------------------------------------------------------- what is said
+
+    def _follow(self, space: SpaceRow) -> None:
+        before = self._store.share(space.number)
+        mount = self._tree.mount_of(space.root)
+        if mount is not None and self._tree.base_names(mount.ino):
+            now = ShareState.EDITOR if mount.mode & _WRITE else ShareState.VIEWER
+            if now is ShareState.VIEWER and before in (ShareState.EDITOR, ShareState.LOWERED):
+                now = ShareState.LOWERED
+        elif before is None:
+            return  # the feed brings the mount later
+        else:
+            now = ShareState.ENDED
+            for name in [] if mount is None else self._tree.names(mount.ino):  # moved here, while it ended
+                with self._store.database.transaction():
+                    self._tree.put_entry(*name, None)
+        if now is not before:
+            self._store.set_share(space.number, now)
+            self._told([AttributesChanged(space.root)])
+            self._wake.set()
+
+    # -------------------------------------------------------------------------------------------------- what is left over
+
+    async def _clear(self, space: SpaceRow) -> bool:
+        """Whether all of it is done; else it is tried again."""
+        done = True
+        for ino in self._store.files_with_drafts(space.number):
+            try:
+                done &= await self._rescue(ino)
+            except DiskError as error:
+                log.warning("what was not sent to a shared folder cannot be recovered yet: %s", error)
+                done = False
+        if not done or self._store.files_with_drafts(space.number):
+            return False
+        if self._store.share(space.number) is ShareState.LOWERED:
+            self._revert(space)
+        elif self._store.share(space.number) is ShareState.ENDED:
+            return await self._forget(space)
+        return True
+
+    async def _rescue(self, ino: int) -> bool:
+        """Give what was written to a file, and not sent, to a file of the personal space. False: it is open."""
+        if self._files.get(ino) is not None:
+            return False
+        names = self._tree.names(ino) or self._tree.base_names(ino)
+        folder = recovered_files(self._tree, self._replica)
+        name = names[0][1] if names else f"file {ino}"
+        unfinished = f"{_UNFINISHED} {ino}"
+        held = self._tree.child(folder.ino, unfinished)
+        if held is None:
+            held = self._replica.create(folder.ino, unfinished, Kind.FILE, mode=0o600, uid=None, gid=None).ino
+        source, target = self._files.hold(ino), self._files.open(held, writable=True, truncate=True)
+        try:
+            whole = await self._copy(source, target)
+            await target.fsync()
+        finally:
+            self._files.unhold(source)
+            target.release()
+        if self._files.get(ino) is not None:  # opened meanwhile
+            return False
+        with self._store.database.transaction():
+            chosen = free_name(self._tree, folder.ino, name if whole else _marked(name))
+            self._replica.rename(folder.ino, unfinished, folder.ino, chosen, RenameMode.NO_REPLACE)
+            self._files.drop_drafts(ino)
+        log.warning("a shared folder takes no changes any more: %s is in %s now", name, self._replica.path_of(folder.ino))
+        self._tell_of(folder.ino, held, unfinished, chosen)
+        return True
+
+    def _tell_of(self, folder: int, file: int, unfinished: str, chosen: str) -> None:
+        """The kernel may have looked at any of it before, also at what was not there, and at the file while it was empty."""
+        above = [EntryChanged(parent, name, gone=False) for parent, name in self._tree.names(folder)]
+        here = [EntryChanged(folder, unfinished, gone=True), EntryChanged(folder, chosen, gone=False)]
+        renewed = ContentChanged(file, ((folder, unfinished), (folder, chosen)))
+        self._told([*above, *here, renewed, AttributesChanged(folder), AttributesChanged(ROOT)])
+
+    async def _copy(self, source: File, target: File) -> bool:
+        """Whether all of it could be read: what the shared folder held before may be had no more."""
+        whole = True
+        for start in range(0, source.size, PIECE):
+            end = min(start + PIECE, source.size)
+            try:
+                await target.write(start, await source.read(start, end - start))
+            except Unavailable:
+                whole = False
+        await target.truncate(source.size)
+        return whole
+
+    def _revert(self, space: SpaceRow) -> None:
+        """What is here is what the service has: for a viewer, whose own changes were looked after."""
+        changes: list[Change] = []
+        with self._store.database.transaction():
+            for dirty in self._tree.dirty_entries(space.number):
+                self._tree.put_entry(dirty.parent, dirty.name, dirty.base)
+                changes.append(EntryChanged(dirty.parent, dirty.name, gone=dirty.base is None))
+                changes.append(AttributesChanged(dirty.parent))
+            for ino in self._tree.revert_inodes(space.number):
+                changes.append(ContentChanged(ino, tuple(self._tree.names(ino))))
+                changes.append(AttributesChanged(ino))
+            self._store.set_share(space.number, ShareState.VIEWER)
+        self._replica.sweep_wanted = True
+        self._told(changes)
+
+    async def _forget(self, space: SpaceRow) -> bool:
+        """The rows of a space that this account sees no more, a few at a time."""
+        if self._files.any_open(lambda ino: self._tree.space_of(ino) == space.number):
+            return False
+        while self._store.drop_rows(space.number, ROWS_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            if self._store.share(space.number) is not ShareState.ENDED:
+                return True  # a member again
+        self._store.drop_space(space.number)
+        return True
+
+
+def _marked(name: str) -> str:
+    """The name of a file of which something is missing."""
+    stem, dot, suffix = name.rpartition(".")
+    stem, suffix = (stem, dot + suffix) if stem else (name, "")
+    mark = f" (perhaps incomplete){suffix}"
+    return stem.encode()[: MAX_NAME_BYTES - len(mark.encode())].decode(errors="ignore") + mark
