@@ -23,7 +23,10 @@ _PAGE = (
 )
 
 
-_MOUNTED = f"SELECT {_NODE} FROM inode m JOIN space s ON lower(hex(s.id)) = m.target CROSS JOIN inode i ON i.ino = s.root WHERE m.ino = ?"
+_MOUNTED = (
+    f"SELECT {_NODE} FROM inode m JOIN space s ON lower(hex(s.id)) = m.target "
+    "CROSS JOIN inode i ON i.ino = s.root WHERE m.ino = ?"
+)
 _NOT_YET = 0o555
 """The mode of a shared folder of which nothing is known yet."""
 
