@@ -32,7 +32,7 @@ from remote.server.devices import Caller
 from remote.server.edits import Changes
 from remote.server.mediatypes import media_type
 from remote.server.namespace import Edit, Namespace
-from remote.server.paths import Place, find, home_space, locate, split_path
+from remote.server.paths import Place, find, home_space, locate, split_new_path, split_path
 from remote.server.problems import Refused
 from remote.server.tree import Tree
 
@@ -90,7 +90,7 @@ class Files:
         )
 
     def make_folder(self, caller: Caller, request: CreateFolder) -> Done[FileInfo]:
-        names = split_path(request.path)
+        names = split_new_path(request.path)
         if request.on_conflict is OnConflict.REPLACE:
             raise Refused(ProblemType.INVALID, "A folder is not replaced: fail, or rename.", field="on_conflict")
 
@@ -102,7 +102,7 @@ class Files:
         return self._edit(caller, make)
 
     def move(self, caller: Caller, request: MoveRequest, condition: Condition) -> Done[FileInfo]:
-        source_names, target_names = split_path(request.source, "source"), split_path(request.target, "target")
+        source_names, target_names = split_path(request.source, "source"), split_new_path(request.target, "target")
 
         def make(_connection: Connection, tree: Tree) -> Edit[FileInfo]:
             source, row = find(tree, source_names)
@@ -114,7 +114,7 @@ class Files:
         return self._edit(caller, make)
 
     def copy(self, caller: Caller, request: CopyRequest, condition: Condition) -> Done[FileInfo]:
-        source_names, target_names = split_path(request.source, "source"), split_path(request.target, "target")
+        source_names, target_names = split_path(request.source, "source"), split_new_path(request.target, "target")
 
         def make(connection: Connection, tree: Tree) -> Edit[FileInfo]:
             source, row = find(tree, source_names)

@@ -17,6 +17,7 @@ ALWAYS_ON_BOTH = {
     "test_files.py",
     "test_garbage.py",
     "test_trash.py",
+    "test_history.py",
     "test_public_links.py",
     "test_sync_status.py",
     "test_conflicts.py",

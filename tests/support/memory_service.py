@@ -10,6 +10,7 @@ import trio
 
 from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Corrupt, NotThere, QuotaExceeded, RemoteError, Unreachable
+from remote.historyapi import TrashPage, VersionsPage
 from remote.manifest import manifest_id
 from remote.protocol import (
     MAX_MANIFESTS_PER_REQUEST,
@@ -114,6 +115,12 @@ class MemoryService:
         raise NotImplementedError
 
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
+        raise NotImplementedError
+
+    async def versions(self, space: bytes, inode: bytes, *, before: int | None, limit: int) -> VersionsPage:
+        raise NotImplementedError
+
+    async def trash(self, space: bytes, folder: bytes | None, *, after: str | None, limit: int) -> TrashPage:
         raise NotImplementedError
 
     async def account(self) -> AccountInfo:
