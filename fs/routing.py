@@ -7,11 +7,12 @@ before, and hides it until it is renamed.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, RequestContext, StatvfsData
+from pyfuse3 import EntryAttributes, FUSEError, RequestContext, StatvfsData
 
 from cache.store.schema import ROOT
 from fs.history import History
@@ -32,6 +33,21 @@ def _by_number(handler: str, other_at: int | None = None) -> Callable[..., Any]:
         return getattr(side, handler)(number, *arguments)
 
     return route
+
+
+def _of_a_name(handler: str, other_at: int | None = None) -> Callable[..., Any]:
+    """The same, of a request that takes a name away: `.aloft` itself is there, though the drive does not know it."""
+    route = _by_number(handler, other_at)
+
+    async def answer(self: Routes, parent: int, name: bytes, *arguments: Any) -> None:
+        try:
+            await route(self, parent, name, *arguments)
+        except FUSEError as error:
+            if error.errno == errno.ENOENT and (parent, name) == (ROOT, _NAME):
+                raise FUSEError(errno.EPERM) from error
+            raise
+
+    return answer
 
 
 class Routes(pyfuse3.Operations):
@@ -68,10 +84,10 @@ class Routes(pyfuse3.Operations):
     mkdir = _by_number("mkdir")
     symlink = _by_number("symlink")
     create = _by_number("create")
-    unlink = _by_number("unlink")
-    rmdir = _by_number("rmdir")
+    unlink = _of_a_name("unlink")
+    rmdir = _of_a_name("rmdir")
     link = _by_number("link", other_at=1)
-    rename = _by_number("rename", other_at=2)
+    rename = _of_a_name("rename", other_at=2)
     open = _by_number("open")
     read = _by_number("read")
     write = _by_number("write")
