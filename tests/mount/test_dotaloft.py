@@ -6,8 +6,10 @@ import errno
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +271,29 @@ def test_what_was_never_sent_has_no_versions_and_nothing_waits_because_somebody_
     device.aloft("resume")
     device.aloft("sync")
     assert len(versions(mount, "draft")) == 1, "what was sent is seen at once"
+
+
+def test_those_who_wait_for_it_hold_nobody_else_up(service: Service, devices: Devices) -> None:
+    device = devices.add()
+    mount = device.mount("--io-timeout", "60")
+    save(device, mount / "f", b"x")
+    os.listdir(mount / ".aloft")
+    assert service.process is not None
+    idle = device.json("status")["mount"]["tasks"]
+    os.kill(service.process.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(40) as threads:
+            waiting = [threads.submit(os.listdir, mount / ".aloft/trash") for _ in range(40)]
+            wait_until(lambda: device.json("status")["mount"]["tasks"] > idle + 30, "requests that wait")
+            (mount / "g").write_bytes(b"written meanwhile")
+            (mount / "d").mkdir()
+            (mount / "g").rename(mount / "d/g")
+            assert sorted(os.listdir(mount)) == ["d", "f"]
+            assert (mount / "f").read_bytes() == b"x"
+            assert os.listdir(mount / ".aloft/versions/d") == ["g"]
+            assert not any(each.done() for each in waiting)
+            os.kill(service.process.pid, signal.SIGCONT)
+            assert all(each.result() == [] for each in waiting)
+    finally:
+        os.kill(service.process.pid, signal.SIGCONT)
+    device.aloft("sync")
