@@ -1,7 +1,7 @@
 """The drive: everything of one home but the kernel. Wires the parts together, runs them, and answers for them.
 
-What is where: `replica` has names and attributes, `files` contents; `uploads` brings contents up, `push` and `pull` exchange
-the tree with the service, `pins` keeps what is to stay here. This module owns none of their decisions.
+What is where: `replica` has names and attributes, `files` contents, `past` what both were; `uploads` brings contents up, `push`
+and `pull` exchange the tree with the service, `pins` keeps what is to stay here. This module owns none of their decisions.
 
 Order at the start: the replica is opened (and refused if it is damaged), the space of the account is there, recovery brings
 rows and files together, then the parts run, each restarted by itself if it fails. At the end nothing has to be waited for:
@@ -37,6 +37,7 @@ from cache.link import LinkDecisions
 from cache.manifests import Manifests
 from cache.model import Change, FileState
 from cache.model import Connection as State
+from cache.past import Past
 from cache.pins import Pins
 from cache.reconnect import Reconnection
 from cache.recovery import Recovered, Recovery
@@ -160,6 +161,7 @@ class Drive:
         self._waits = waits = Waits()
         manifests = Manifests(contents, service, connection, waits)
         self._downloads = Downloads(service, chunks, connection, decisions, random, io_timeout=options.io_timeout, waits=waits)
+        self.past = Past(service, connection, contents, manifests, self._chunks, self._downloads, decisions, waits, space)
         forks = Forks(tree, clock, self._randomness, self._copy_names, self._tell, self._changed)
         self.files = files = Files(contents, tree, folder, chunks, manifests, self._downloads, decisions, clock, forks.fork)
         self._sender = sender = Sender(service, connection, decisions, random)

@@ -5,6 +5,7 @@ CacheError
 ├── EntryExists
 ├── NotADirectory / IsADirectory / NotAFile / DirectoryNotEmpty
 ├── InvalidName           names that no directory may hold; NameTooLong is its own case
+├── ReservedName          kept for what a mount shows
 ├── InvalidMove           a folder into itself
 ├── NoSuchAttribute / AttributeTooLarge
 ├── AnotherSpace          renames and links end at the border of a space
@@ -58,6 +59,10 @@ class DirectoryNotEmpty(CacheError):
 
 
 class InvalidName(CacheError):
+    pass
+
+
+class ReservedName(CacheError):
     pass
 
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from remote.api import RemoteError
+from cache.errors import Offline, Unavailable
+from remote.api import NotThere, RemoteError, Transient
+
+T = TypeVar("T")
 
 
 class Reachability(Protocol):
@@ -32,6 +35,23 @@ class Reachability(Protocol):
     def went_well(self) -> None: ...
 
     def failed(self, error: RemoteError) -> None: ...
+
+
+async def asked(reachability: Reachability, call: Awaitable[T]) -> T:
+    """The service's answer to somebody who reads; how it went is reported. Raises `Unavailable`, or `NotThere`, which is an
+    answer, too."""
+    try:
+        answer = await call
+    except NotThere:
+        reachability.went_well()
+        raise
+    except RemoteError as error:
+        reachability.failed(error)
+        if isinstance(error, Transient) and not reachability.online:
+            raise Offline(str(error)) from error
+        raise Unavailable(str(error)) from error
+    reachability.went_well()
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from cache.errors import CorruptData, Offline, Unavailable
-from cache.link import Reachability
+from cache.link import Reachability, asked
 from cache.store.content import ContentStore
 from cache.waits import Waits
-from remote.api import RemoteError, Service, Transient
+from remote.api import Service
 from remote.manifest import BadManifest, Manifest, decode_manifest, manifest_id
 from remote.protocol import MAX_MANIFESTS_PER_REQUEST, WantedManifest
 
@@ -85,20 +85,29 @@ class Manifests:
         space = self._store.space_id(contents[0].space)
         for at in range(0, len(wanted), MAX_MANIFESTS_PER_REQUEST):
             batch = wanted[at : at + MAX_MANIFESTS_PER_REQUEST]
-            try:
-                answer = await self._service.manifests(
-                    space, [WantedManifest(inode=inode_id, manifest_id=id_) for inode_id, id_ in batch]
-                )
-            except RemoteError as error:
-                self._reachability.failed(error)
-                if isinstance(error, Transient) and not self._reachability.online:
-                    raise Offline(str(error)) from error
-                raise Unavailable(str(error)) from error
-            self._reachability.went_well()
-            got = [(id_, data) for (_, id_), data in zip(batch, answer.manifests, strict=False) if data is not None]
-            if any(manifest_id(data) != id_ for id_, data in got):
-                raise CorruptData("the service sent a manifest under another's name")
-            self._store.put_manifests(got)
+            self._store.put_manifests(await self._ask(space, batch))
+
+    async def of_past(self, space: bytes, inode_id: bytes, id_: bytes) -> Manifest:
+        """Of a content that no row of the replica speaks of: it is not kept. Raises and waits as `get`."""
+        manifest = self.here(id_)
+        if manifest is not None:
+            return manifest
+        if self._reachability.online:
+            with self._waits.one():
+                got = await self._ask(space, [(inode_id, id_)])
+                if not got:
+                    raise Unavailable("the service does not have this version of the file any more")
+                return _decoded(got[0][1])
+        raise Offline("the list of this version's chunks is not on this device, and there is no connection")
+
+    async def _ask(self, space: bytes, wanted: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The manifests, by their ids, that the service has of these (inode, manifest id)."""
+        request = [WantedManifest(inode=inode_id, manifest_id=id_) for inode_id, id_ in wanted]
+        answer = await asked(self._reachability, self._service.manifests(space, request))
+        got = [(id_, data) for (_, id_), data in zip(wanted, answer.manifests, strict=False) if data is not None]
+        if any(manifest_id(data) != id_ for id_, data in got):
+            raise CorruptData("the service sent a manifest under another's name")
+        return got
 
     def _keep(self, id_: bytes, manifest: Manifest) -> Manifest:
         self._decoded[id_] = manifest

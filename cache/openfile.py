@@ -8,7 +8,6 @@ commit; the service only through `Downloads` and `Manifests`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,18 +15,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cache.chunks import OpenChunk
-from cache.downloads import Wanted
 from cache.drafts import SMALL, Draft
 from cache.errors import CorruptData, FileTooLarge, NoEntry, TimedOut
 from cache.extents import Held
 from cache.manifests import WhichContent
 from cache.model import Node
-from cache.readahead import ReadAhead
 from cache.store.content import DraftRow, FileRow
 from cache.store.tree import InodeRow
+from cache.storedcontent import ReadBudget, StoredContent
 from remote.crashpoints import crash_point
-from remote.manifest import SIZE_MAX, ChunkRef, Encoding, Manifest
+from remote.manifest import SIZE_MAX, Manifest
 
 if TYPE_CHECKING:
     from cache.files import Files
@@ -61,10 +58,6 @@ _STAMPS_APART_NS = 50_000_000
 """The kernel may stamp a file so much later than its coarse clock, which is ours, says: never before the finest stamp that it
 gave to any file. Its clock moves on at each tick, and on a busy machine some ticks are late."""
 
-ASKED_AGAIN_SECONDS = 5.0
-"""The kernel asks again for a page that could not be read, up to three times and at once, before it tells the application:
-for so long after a read waited in vain, the others of this content do not wait for the network."""
-
 
 class File:
     """One content of a file. Made by `Files` only."""
@@ -82,8 +75,7 @@ class File:
         self._layers = [Draft.load(files.folder, draft) for draft in drafts]
         self._size = self._layers[-1].size if self._layers else base.size
         self._row_size = row.size
-        self._manifest: Manifest | None = None
-        self._read_ahead = ReadAhead()
+        self._stored: StoredContent | None = None
         self._lock = trio.Lock()
         self._exclusive = _Exclusive(self._lock)
         self._detached_row: InodeRow | None = None
@@ -92,7 +84,7 @@ class File:
         self.deleted_here = False
         """Before the merge under way it had no name any more, because somebody on this device took the last one away."""
         self.was_closed = base.manifest_id is not None or bool(self._layers)
-        self._waited_in_vain = -math.inf
+        self._budget = ReadBudget(files.downloads)
 
     # ---------------------------------------------------------------------------------------------------------- asking
 
@@ -124,14 +116,8 @@ class File:
         end = min(offset + size, self._size)
         if offset >= end:
             return b""
-        began = trio.current_time()
-        until = began if began < self._waited_in_vain + ASKED_AGAIN_SECONDS else began + self._files.downloads.io_timeout
-        try:
+        with self._budget.one() as until:
             return await self._read(offset, end, until)
-        except TimedOut:
-            if until > began:
-                self._waited_in_vain = trio.current_time()
-            raise
 
     async def _read(self, offset: int, end: int, until: float) -> bytes:
         if not self._layers:
@@ -286,16 +272,16 @@ class File:
     async def manifest(self, until: float | None = None) -> Manifest | None:
         """Of the base; None for a new file. `until` (trio's time): when to give up; the I/O budget if it is not said."""
         id_ = self.base.manifest_id
-        if self._manifest is None and id_ is not None:
+        if self._stored is None and id_ is not None:
             with trio.move_on_at(trio.current_time() + self._files.downloads.io_timeout if until is None else until):
                 manifest = await self._files.manifests.get(self._which(id_))
                 if self.base.manifest_id == id_:  # an acknowledgement may have come meanwhile
                     if manifest.size != self.base.size:
                         raise CorruptData("the list of this file's chunks is that of a file of another size")
-                    self._manifest = manifest
+                    self._stored = self._content(manifest)
                 return manifest
             raise TimedOut("the service did not send the list of this file's chunks in time")
-        return self._manifest
+        return None if self._stored is None else self._stored.manifest
 
     async def read_sealed(self, draft: Draft, start: int, into: memoryview) -> None:
         """Fill `into`, which holds zeros, with the content from `start` on, as seen through the sealed draft (the lowest)."""
@@ -367,8 +353,7 @@ class File:
 
     def _rebase(self, base: Base) -> None:
         self.base = base
-        self._manifest = None
-        self._read_ahead = ReadAhead()
+        self._stored = None
         self.was_closed = True
 
     def _writable(self) -> Draft:
@@ -448,57 +433,19 @@ class File:
                     parts.append(bytes(piece.end - shows))
 
     async def _read_base(self, start: int, end: int, until: float | None = None) -> bytes:
-        manifest = self._manifest or await self.manifest(until)
-        if manifest is None:
-            raise CorruptData("a new file without content was asked for it")
-        if manifest.inline is not None:
-            return manifest.inline[start:end]
-        space = self.base.space_id
-        index = manifest.chunk_at(start)
-        ref = manifest.chunks[index]
-        within = start - manifest.offsets[index]
-        if end <= manifest.offsets[index] + ref.length:  # the usual read lies in one chunk
-            parts = [await self._read_chunk(space, ref, within, end - start, until)]
-        else:
-            parts = await self._read_chunks(space, manifest, index, start, end, until)
-        self._fetch_ahead(manifest, start, end)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        stored = self._stored
+        if stored is None:
+            manifest = await self.manifest(until)
+            if manifest is None:
+                raise CorruptData("a new file without content was asked for it")
+            stored = self._stored
+            if stored is None or stored.manifest is not manifest:  # an acknowledgement came meanwhile
+                stored = self._content(manifest)
+        return await stored.read(start, end, until)
 
-    async def _read_chunks(
-        self, space: bytes, manifest: Manifest, index: int, start: int, end: int, until: float | None
-    ) -> list[bytes]:
-        wanted = []
-        while index < len(manifest.chunks) and manifest.offsets[index] < end:
-            ref, at = manifest.chunks[index], manifest.offsets[index]
-            wanted.append((ref, max(start - at, 0), min(end - at, ref.length)))
-            index += 1
-        self._files.downloads.fetch_ahead(Wanted(space, ref) for ref, _, _ in wanted[1:] if ref.encoding is not Encoding.ZEROS)
-        return [await self._read_chunk(space, ref, first, last - first, until) for ref, first, last in wanted]
-
-    async def _read_chunk(self, space: bytes, ref: ChunkRef, start: int, length: int, until: float | None) -> bytes:
-        if ref.encoding is Encoding.ZEROS:
-            return bytes(length)
-        chunk: OpenChunk | None = self._files.chunks.hot(ref.object_id)
-        if chunk is None:
-            chunk = await self._files.downloads.get(Wanted(space, ref), until)
-        data = chunk.read(ref.start + start, length)
-        if len(data) == length:
-            return data
-        await self._files.chunks.drop(ref.object_id)  # cut short since it was verified
-        chunk = await self._files.downloads.get(Wanted(space, ref), until)
-        data = chunk.read(ref.start + start, length)
-        if len(data) != length:
-            raise CorruptData("a chunk is shorter than the file's list of chunks says")
-        return data
-
-    def _fetch_ahead(self, manifest: Manifest, start: int, end: int) -> None:
-        in_flight = self._files.decisions.bytes_in_flight()
-        ahead = self._read_ahead.note(start, end, manifest.size, in_flight, manifest.split.average)
-        if ahead is None:
-            return
-        first, last = manifest.chunk_at(ahead[0]), manifest.chunk_at(ahead[1] - 1)
-        refs = manifest.chunks[first : last + 1]
-        self._files.downloads.fetch_ahead(Wanted(self.base.space_id, ref) for ref in refs if ref.encoding is not Encoding.ZEROS)
+    def _content(self, manifest: Manifest) -> StoredContent:
+        files = self._files
+        return StoredContent(self.base.space_id, manifest, files.chunks, files.downloads, files.decisions)
 
 
 class _Exclusive:

@@ -26,6 +26,7 @@ from cache.errors import (
     NoSuchAttribute,
     NotADirectory,
     NotAllowed,
+    ReservedName,
 )
 from cache.home import HomePaths
 from cache.model import AttributeUpdate, Listed, Node, RenameMode, Usage
@@ -36,7 +37,7 @@ from cache.store.schema import PERSONAL, ROOT
 from cache.store.tree import InodeRow, TreeStore, count_unpushed, decode_xattrs, encode_xattrs
 from remote.crashpoints import crash_point
 from remote.manifest import Manifest, decode_manifest, manifest_id
-from remote.names import MAX_NAME_BYTES, BadName, check_name
+from remote.names import MAX_NAME_BYTES, RESERVED_IN_ROOT, BadName, check_name
 from remote.protocol import INODE_ID_BYTES, MAX_XATTR_BYTES, Kind
 
 EMPTY_MANIFEST = Manifest.from_inline(b"").encode()
@@ -170,7 +171,7 @@ class Replica:
 
         A file begins without content: it is not pushed before its first close. With `published` it is an empty file at once.
         """
-        _checked(name)
+        self._check_new(parent, name)
         now = self._clock.wall_ns()
         with self._transaction:
             folder = self._folder(parent)
@@ -207,7 +208,7 @@ class Replica:
 
     def link(self, ino: int, parent: int, name: str) -> Node:
         """A second name for a file."""
-        _checked(name)
+        self._check_new(parent, name)
         now = self._clock.wall_ns()
         with self._transaction:
             row = self._row(ino)
@@ -287,7 +288,9 @@ class Replica:
 
     def rename(self, parent: int, name: str, new_parent: int, new_name: str, mode: RenameMode) -> int | None:
         """Move a name. Returns the inode that lost its name to the move, if one did."""
-        _checked(new_name)
+        self._check_new(new_parent, new_name)
+        if mode is RenameMode.EXCHANGE:
+            self._check_new(parent, name)
         now = self._clock.wall_ns()
         with self._transaction:
             moved = self._child(parent, name)
@@ -470,6 +473,12 @@ class Replica:
         if row.nlink == 0:
             raise NoEntry("the folder was deleted")
         return row
+
+    def _check_new(self, parent: int, name: str) -> None:
+        """Whether something may be given that name there."""
+        _checked(name)
+        if name == RESERVED_IN_ROOT and self._tree.is_root(parent):
+            raise ReservedName(f"{name} is a reserved name in this folder")
 
     def _same_space(self, ino: int, other: int) -> int:
         space = self._tree.space_of(ino)

@@ -44,6 +44,7 @@ ERRNO: dict[type[Exception], int] = {
     errors.NotAFile: errno.EINVAL,
     errors.DirectoryNotEmpty: errno.ENOTEMPTY,
     errors.InvalidName: errno.EINVAL,
+    errors.ReservedName: errno.EPERM,
     errors.NameTooLong: errno.ENAMETOOLONG,
     errors.InvalidMove: errno.EINVAL,
     errors.NoSuchAttribute: errno.ENODATA,

@@ -21,6 +21,9 @@ from fs.errors import Superseded
 _FIRST_OWN_NUMBER = 2**48
 """Numbers that are not an `ino` begin here: no replica hands out so many."""
 
+FIRST_OF_HISTORY = 2**62
+"""From here on numbers (of inodes, and of handles) are those of `.aloft`: see `fs.history`."""
+
 
 class OpenFile(Protocol):
     """What is asked here of `cache.files.File`."""

@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,13 @@ import pyfuse3
 import trio
 
 from fs.attributes import Owners
+from fs.history import History
 from fs.inodes import Inodes
 from fs.invalidation import Invalidator, RealKernel
 from fs.mountpoints import MountPointError, fuse_descriptor, fusermount, mounted_at, raise_limits, unmount_command
 from fs.operations import Operations, OperationsWithXattrs
 from fs.options import MountOptions
+from fs.routing import Routes
 
 if TYPE_CHECKING:
     from cache.drive import Drive
@@ -50,7 +53,9 @@ class Mount:
         self._inodes = Inodes()
         self._invalidator = Invalidator(self._inodes, RealKernel())
         handlers = OperationsWithXattrs if options.enable_xattr else Operations
-        self._operations = handlers(drive, self._inodes, _owners(options), self._invalidator.tell_of_attributes)
+        owners = _owners(options)
+        self._operations = handlers(drive, self._inodes, owners, self._invalidator.tell_of_attributes)
+        self._history = History(drive, owners, self._operations.reads, self._operations.waits, time.time_ns())
         self._fusermount = fusermount()
         self._device = 0
         self._detached = False
@@ -61,8 +66,9 @@ class Mount:
         """Mount, serve until the kernel ends the session, and release what it still held. Calls `ready` when usable."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         gc.freeze()  # what was imported stays: to look through it for garbage would hold the loop
+        routes = Routes(self._operations, self._history)
         try:
-            pyfuse3.init(self._operations, os.fspath(self._options.mount_point), _fuse_options(self._options))
+            pyfuse3.init(routes, os.fspath(self._options.mount_point), _fuse_options(self._options))
         except RuntimeError as error:
             self._usable.set()
             self._ended.set()
@@ -108,7 +114,7 @@ class Mount:
         status = await trio.to_thread.run_sync(os.stat, self._options.mount_point)
         self._device = status.st_dev
         if not await trio.to_thread.run_sync(raise_limits, self._device):
-            self._operations.limit_reads(READS_WITH_KERNEL_LIMIT)
+            self._operations.reads.limit(READS_WITH_KERNEL_LIMIT)
         self._usable.set()
         ready()
 

@@ -18,10 +18,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pyfuse3
-import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
 
-from cache.errors import EntryExists, InvalidName, NameTooLong, NoEntry, TimedOut
+from cache.errors import EntryExists, InvalidName, NameTooLong, NoEntry
 from cache.files import File
 from cache.model import AttributeUpdate, Node, RenameMode
 from cache.waits import Waits
@@ -29,6 +28,7 @@ from fs.attributes import Owners, entry_attributes, kind_of_mode, no_entry, requ
 from fs.errors import NotUnicode, Superseded, Unsupported, guarded, silent
 from fs.handles import DirectoryHandle, FileHandle, Handles
 from fs.inodes import Inodes
+from fs.reads import Reads
 from remote.names import MAX_NAME_BYTES, MAX_TARGET_BYTES
 from remote.protocol import Kind
 
@@ -41,8 +41,6 @@ _BLOCK = 4096
 _DOTS = 2
 _QUOTA_UNKNOWN = 2**50
 """Shown until the service has said what the account may store: a full disk would keep programs from writing."""
-_READ_GRACE_SECONDS = 2.0
-"""How long a READ beyond the limit (see `limit_reads`) may take before it fails."""
 _RENAME_MODES = {
     0: RenameMode.REPLACE,
     pyfuse3.RENAME_NOREPLACE: RenameMode.NO_REPLACE,
@@ -68,8 +66,8 @@ class Operations(pyfuse3.Operations):
         self._inodes = inodes
         self._owners = owners
         self._handles = Handles()
-        self._waits = Waits()
-        self._reads_left: int | None = None
+        self.waits = Waits()
+        self.reads = Reads(self.waits)
         drive.is_held_by_kernel = inodes.is_held
 
     # ------------------------------------------------------------------------------------------------ names
@@ -271,12 +269,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        file = self._handles.file(fh).file
-        with self._waits.one():
-            if self._reads_left is None:
-                return await file.read(off, size)
-            return await self._read_within_limit(file, off, size)
-        raise FUSEError(errno.ENOTCONN)
+        return await self.reads.read(self._handles.file(fh).file, off, size)
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -301,14 +294,9 @@ class Operations(pyfuse3.Operations):
         self._inodes.closed(handle.number)
         handle.file.release()
 
-    def limit_reads(self, limit: int) -> None:
-        """The kernel blocks everybody's write-back once 12 READs are outstanding, and that could not be changed: so at most
-        `limit` may wait for long."""
-        self._reads_left = limit
-
     def kernel_is_gone(self) -> None:
         """Nobody waits for answers any more: handlers that wait for the network end now."""
-        self._waits.end_for_good()
+        self.waits.end_for_good()
 
     async def end_of_session(self) -> None:
         """The kernel is gone: what it still held is released as if it had said so."""
@@ -323,7 +311,7 @@ class Operations(pyfuse3.Operations):
     # ------------------------------------------------------------------------------------------------- parts
 
     async def _list_first(self, directory: int) -> None:
-        with self._waits.one():
+        with self.waits.one():
             await self._drive.list_first(directory)
             return
         raise FUSEError(errno.ENOTCONN)
@@ -366,18 +354,6 @@ class Operations(pyfuse3.Operations):
         self._inodes.opened(number, file)
         fh = self._handles.add_file(FileHandle(number, file, writable))
         return FileInfo(fh=fh, keep_cache=True)
-
-    async def _read_within_limit(self, file: File, offset: int, size: int) -> bytes:
-        assert self._reads_left is not None
-        if self._reads_left > 0:
-            self._reads_left -= 1
-            try:
-                return await file.read(offset, size)
-            finally:
-                self._reads_left += 1
-        with trio.move_on_after(_READ_GRACE_SECONDS):
-            return await file.read(offset, size)
-        raise TimedOut("too many reads wait for the network")
 
     async def _truncate(self, number: int, size: int, fh: int | None) -> None:
         if fh is not None:

@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from remote.accountapi import AccountInfo, DeviceList
+from remote.historyapi import TrashPage, VersionsPage
 from remote.protocol import (
     ChangesPage,
     CommitAnswer,
@@ -155,6 +156,13 @@ class Service(Protocol):
     async def plan_downloads(self, space: bytes, objects: Sequence[bytes]) -> DownloadPlan: ...
 
     async def manifests(self, space: bytes, wanted: Sequence[WantedManifest]) -> ManifestsAnswer: ...
+
+    async def versions(self, space: bytes, inode: bytes, *, before: int | None, limit: int) -> VersionsPage:
+        """What a file held, the newest first: versions of revisions before that one (None: of all). `NotThere` if the service
+        has never heard of the file."""
+
+    async def trash(self, space: bytes, folder: bytes | None, *, after: str | None, limit: int) -> TrashPage:
+        """What was deleted by itself, or what went with that folder, the latest first. `NotThere` if that is not in the trash."""
 
     async def put_object(self, link: Link, body: bytes) -> None:
         """Send an object's stored bytes. Repeating it is harmless."""

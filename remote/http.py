@@ -22,7 +22,9 @@ from remote.api import Nonsense, NotAuthenticated, RemoteError, Service
 from remote.calls import Api, Timeouts
 from remote.credentials import CredentialStore
 from remote.endpoint import BadAddress, Endpoint
+from remote.historyapi import TrashPage, VersionsPage
 from remote.link import Direction, LinkMeter, RateLimit
+from remote.manifest import SIZE_MAX
 from remote.problems import error_from_store, store_error_from_transport, wrong_bytes
 from remote.protocol import (
     Answer,
@@ -163,6 +165,23 @@ class HttpService:
         if len(answer.manifests) != len(request.wanted):
             raise Nonsense(f"{self.endpoint.host} answered {len(answer.manifests)} manifests for {len(request.wanted)}")
         return answer
+
+    async def versions(self, space: bytes, inode: bytes, *, before: int | None, limit: int) -> VersionsPage:
+        params: dict[str, str | int] = {"limit": limit} if before is None else {"limit": limit, "before": before}
+        page = await self.call(VersionsPage, "GET", f"/v1/spaces/{space.hex()}/versions/{inode.hex()}", params=params)
+        revisions = [SIZE_MAX if before is None else before, *(each.revision for each in page.versions)]
+        if any(one <= next_ for one, next_ in pairwise(revisions)) or page.next not in (None, *revisions[1:][-1:]):
+            raise Nonsense(f"{self.endpoint.host} answered the versions of a file in an order that cannot be")
+        return page
+
+    async def trash(self, space: bytes, folder: bytes | None, *, after: str | None, limit: int) -> TrashPage:
+        params: dict[str, str | int] = {"limit": limit}
+        params |= {} if folder is None else {"folder": folder.hex()}
+        params |= {} if after is None else {"after": after}
+        page = await self.call(TrashPage, "GET", f"/v1/spaces/{space.hex()}/trash", params=params)
+        if page.next is not None and (not page.entries or page.next == after):
+            raise Nonsense(f"{self.endpoint.host} answered a page of the trash that leads nowhere")
+        return page
 
     # ------------------------------------------------------------------------------------------------------------ objects
 

@@ -23,13 +23,18 @@ PANEL = "Versions and trash"
 SHORT = 12
 """Digits of a version or an entry that are shown: enough to name it, and more may be given."""
 
+TRASH_HELP = """What was deleted: list it, bring it back, or remove it for good.
+
+In a mount it is shown, too, to be read and copied: look into `.aloft/trash/` at the top of it, which no listing shows.
+"""
+
 APath = Annotated[str, typer.Argument(metavar="PATH", help="Of a file in the drive.")]
 
 
 def add_to(app: typer.Typer) -> None:
     app.command("versions", rich_help_panel=PANEL)(versions)
     app.command("restore", rich_help_panel=PANEL)(restore)
-    trash = typer.Typer(help="What was deleted: list it, bring it back, or remove it for good.", no_args_is_help=True)
+    trash = typer.Typer(help=TRASH_HELP, no_args_is_help=True)
     trash.command("ls")(trash_ls)
     trash.command("restore")(trash_restore)
     trash.command("empty")(trash_empty)
@@ -40,7 +45,8 @@ def versions(path: APath, json: JsonOption = False) -> None:
     """List the contents that a file had, the newest first.
 
     They are kept for as long as the account's tier says (`aloft tier`). `aloft restore` brings one back;
-    `aloft get PATH` fetches the newest.
+    `aloft get PATH` fetches the newest. In a mount they are files, to be read and copied: look into
+    `.aloft/versions/PATH/` at the top of it, which no listing shows.
     """
     found = run_with_files(lambda files: files.versions(remote_path(path)))
     emit(found.model_dump(mode="json"), functools.partial(_versions_table, found), json)

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from remote import accountapi, fileapi, linkapi, notificationapi, protocol, searchapi, sharingapi, syncapi
+from remote import accountapi, fileapi, historyapi, linkapi, notificationapi, protocol, searchapi, sharingapi, syncapi
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
@@ -72,7 +72,7 @@ ROUTES = (
     notifications,
     search,
 )
-WIRE = (protocol, accountapi, fileapi, linkapi, sharingapi, syncapi, notificationapi, searchapi)
+WIRE = (protocol, accountapi, fileapi, historyapi, linkapi, sharingapi, syncapi, notificationapi, searchapi)
 """Where the models are that routes read and write."""
 LISTEN_BACKLOG = 2048
 STOP_SECONDS = 20

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from remote.fileapi import MAX_ENTRIES, OnConflict
+from remote.names import free_name
 from remote.protocol import Attributes, ContentChange, EntryChange, FullRow, Group, InodeChange, Kind, ProblemType, SeenContent
 from remote.server.database import contents as content_rows
 from remote.server.database import tree as rows
 from remote.server.database.tree import InodeRow
-from remote.server.paths import Place, child, free_name, root
+from remote.server.paths import Place, child, root
 from remote.server.problems import Refused
 from remote.server.tree import Tree
 

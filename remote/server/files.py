@@ -33,7 +33,7 @@ from remote.server.devices import Caller
 from remote.server.edits import Changes
 from remote.server.mediatypes import media_type
 from remote.server.namespace import Edit, Namespace
-from remote.server.paths import Place, Reached, find, home_space, locate, place_of, reach, split_path
+from remote.server.paths import Place, Reached, find, home_space, locate, place_of, reach, split_new_path, split_path
 from remote.server.problems import Refused
 from remote.server.tree import Tree
 
@@ -94,7 +94,7 @@ class Files:
         )
 
     def make_folder(self, caller: Caller, request: CreateFolder) -> Done[FileInfo]:
-        names = split_path(request.path)
+        names = split_new_path(request.path)
         if request.on_conflict is OnConflict.REPLACE:
             raise Refused(ProblemType.INVALID, "A folder is not replaced: fail, or rename.", field="on_conflict")
 
@@ -106,7 +106,7 @@ class Files:
         return self._edit(caller, names, make, enter=request.parents)
 
     def move(self, caller: Caller, request: MoveRequest, condition: Condition) -> Done[FileInfo]:
-        source_names, target_names = split_path(request.source, "source"), split_path(request.target, "target")
+        source_names, target_names = split_path(request.source, "source"), split_new_path(request.target, "target")
 
         def make(_connection: Connection, tree: Tree, inner: Names, inner_target: Names) -> Edit[FileInfo]:
             source, row = find(tree, inner)
@@ -118,7 +118,7 @@ class Files:
         return self._edit_two(caller, source_names, target_names, make)
 
     def copy(self, caller: Caller, request: CopyRequest, condition: Condition) -> Done[FileInfo]:
-        source_names, target_names = split_path(request.source, "source"), split_path(request.target, "target")
+        source_names, target_names = split_path(request.source, "source"), split_new_path(request.target, "target")
 
         def make(connection: Connection, tree: Tree, inner: Names, inner_target: Names) -> Edit[FileInfo]:
             source, row = find(tree, inner)

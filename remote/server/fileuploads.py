@@ -40,7 +40,7 @@ from remote.server.edits import FILE_MODE, Changes, resolve_conflict
 from remote.server.files import Condition, Done, file_info
 from remote.server.namespace import Edit, Namespace
 from remote.server.news import News, post
-from remote.server.paths import locate, place_of, reach, split_path
+from remote.server.paths import locate, place_of, reach, split_new_path, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.quota import SESSION_NS
 from remote.server.tree import Tree
@@ -68,7 +68,7 @@ class FileUploads:
 
     def begin(self, caller: Caller, request: BeginUpload, condition: Condition, base: str) -> Done[FileUpload]:
         """Reserve room for what is missing; `Refused` (quota, exists) before any byte is sent. Complete at once if nothing is."""
-        names = split_path(request.path)
+        names = split_new_path(request.path)
         manifest = _manifest(request)
         with self._database.read() as connection:
             found = reach(connection, caller, names)
@@ -163,7 +163,7 @@ class FileUploads:
         row = self._row(caller, id_)
         if row.inode is None:
             self._require_all(caller, row)
-        names = split_path(request.path or row.path)
+        names = split_new_path(request.path or row.path)
         path = f"/{'/'.join(names)}"
         with self._database.read() as connection:
             found = reach(connection, caller, names)

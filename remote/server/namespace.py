@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from remote.copynames import MARK
 from remote.crashpoints import crash_point
+from remote.names import RESERVED_IN_ROOT
 from remote.notificationapi import Topic
 from remote.protocol import (
     MAX_XATTR_BYTES,
@@ -293,6 +294,10 @@ class Application:
 
     def _refusal(self, group: PreparedGroup) -> str | None:
         """Why the rows can never be right, as far as that depends on what the space holds."""
+        for entry in group.group.entries:
+            is_new = entry.inode not in (None, entry.base)
+            if is_new and (entry.parent, entry.name) == (self._tree.root, RESERVED_IN_ROOT):
+                return f"{RESERVED_IN_ROOT} is a reserved name in this folder: choose another one"
         for id_, change in group.inodes.items():
             row = self._tree.inode(id_)
             kind = row.kind if row is not None else change.full.kind if change.full is not None else None

@@ -6,13 +6,11 @@ space that it leads to (`reach`). Names obey `remote.names`, so there is no `..`
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from remote.names import MAX_NAME_BYTES, BadName, check_name
+from remote.names import RESERVED_IN_ROOT, BadName, check_name
 from remote.protocol import Kind, ProblemType
 from remote.server.check import View
 from remote.server.database import accounts as account_rows
@@ -24,7 +22,6 @@ from remote.server.tree import Tree
 
 MAX_PATH_BYTES = 16 * 1024
 MAX_DEPTH = 1000
-_EXTENSION = re.compile(r"(?<=[^.])(?:\.tar)?\.[^.\s]{1,16}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,11 @@ class Place:
     @property
     def is_root(self) -> bool:
         return not self.above
+
+    @property
+    def is_reserved(self) -> bool:
+        """Nothing new may be put there."""
+        return len(self.above) == 1 and self.name == RESERVED_IN_ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,14 @@ def split_path(text: str, field: str = "path") -> tuple[str, ...]:
         raise Refused(ProblemType.INVALID, f"{error}.", field=field) from error
 
 
+def split_new_path(text: str, field: str = "path") -> tuple[str, ...]:
+    """The same, of what is to be made; `Refused` (invalid) also for what is reserved."""
+    names = split_path(text, field)
+    if names[:1] == (RESERVED_IN_ROOT,):
+        raise Refused(ProblemType.INVALID, f"/{RESERVED_IN_ROOT} is reserved: choose another name.", field=field)
+    return names
+
+
 def root(view: View) -> Place:
     return Place(view.prefix or "/", (b"", ""), view.inode(view.root), ())
 
@@ -153,16 +163,3 @@ def place_of(view: View, id_: bytes) -> Place | None:
     for _, name in reversed(names):
         place = child(view, place, name)
     return place
-
-
-def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
-    """The first of `report.pdf`, `report (2).pdf`, `report (3).pdf` … that is not taken."""
-    found = _EXTENSION.search(name)
-    stem, extension = (name[: found.start()], found.group()) if found else (name, "")
-    number, candidate = 1, name
-    while is_taken(candidate):
-        number += 1
-        tail = f" ({number}){extension}"
-        cut = stem.encode()[: MAX_NAME_BYTES - len(tail.encode())].decode(errors="ignore")
-        candidate = cut + tail
-    return candidate

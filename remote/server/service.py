@@ -35,6 +35,7 @@ from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
 from remote.server.folder import DataFolder, DataFolderError, new_key
 from remote.server.garbage import Garbage, Report, Usage, recount
+from remote.server.history import History
 from remote.server.housekeeping import Housekeeping, index_job, scrub_job, usual_jobs
 from remote.server.indexing import Indexing
 from remote.server.keys import service_key
@@ -90,6 +91,7 @@ class Service:
     namespace: Namespace
     files: Files
     trash: Trash
+    history: History
     file_uploads: FileUploads
     file_downloads: FileDownloads
     public_links: PublicLinks
@@ -275,6 +277,7 @@ def open_service(
         namespace=namespace,
         files=Files(database, namespace, clock, random),
         trash=Trash(database, namespace, clock, random),
+        history=History(database),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
         public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from remote.names import free_name
 from remote.notificationapi import Topic
 from remote.protocol import Attributes, FullRow, Kind, ProblemType
 from remote.server import edits
@@ -28,7 +29,7 @@ from remote.server.devices import Caller
 from remote.server.edits import Changes
 from remote.server.namespace import Edit, Namespace
 from remote.server.news import News, post
-from remote.server.paths import Place, child, find, free_name, home_space, place_of, reach, root, split_path
+from remote.server.paths import Place, child, find, home_space, place_of, reach, root, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.quota import save_used
 from remote.server.tree import Tree

@@ -8,7 +8,7 @@ To restore is an edit: a name is given again, or an old content written, so devi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -25,6 +25,7 @@ from remote.fileapi import (
     TrashList,
     VersionList,
 )
+from remote.names import free_name
 from remote.protocol import ContentChange, Kind, ProblemType
 from remote.server.access import member_of
 from remote.server.database import contents as content_rows
@@ -37,7 +38,7 @@ from remote.server.edits import Changes
 from remote.server.filedownloads import Wanted, find_file
 from remote.server.files import Done, file_info, open_path, open_tree, open_trees
 from remote.server.namespace import Edit, Namespace
-from remote.server.paths import Place, free_name, locate, place_of, split_path
+from remote.server.paths import Place, locate, place_of, split_new_path
 from remote.server.problems import Refused, not_found
 from remote.server.tree import Tree
 
@@ -66,18 +67,17 @@ class Trash:
     # ------------------------------------------------------------------------------------------------------- the trash
 
     def listing(self, caller: Caller, after: str | None, limit: int) -> TrashList:
-        keyset = None if after is None else _keyset(after)
+        keyset = None if after is None else parse_after(after)
         with self._database.read() as connection:
             trees = {tree.root: tree for tree in open_trees(connection, caller)}
             found = rows.page(connection, trees.keys(), keyset, limit + 1)
             entries = [_entry(row, _path_of(connection, trees[row.space], row)) for row in found[:limit]]
-        last = found[limit - 1] if len(found) > limit else None
-        return TrashList(entries=entries, next=None if last is None else f"{last.deleted_ns}/{last.inode.hex()}")
+        return TrashList(entries=entries, next=page_after(found, limit))
 
     def restore(self, caller: Caller, request: RestoreRequest) -> Done[Restored]:
         """To its place, or beside what is there now, or to `target`; a folder with all that went with it. A request that
         died half way has restored a part, and the rest is in the trash."""
-        names = None if request.target is None else split_path(request.target, "target")
+        names = None if request.target is None else split_new_path(request.target, "target")
         with self._database.read() as connection:
             if names is None:
                 held = _tree_with(connection, caller, request.id)
@@ -93,7 +93,7 @@ class Trash:
                 raise not_found("There is no such thing in the trash.")
             changes = self._changes()
             place = self._former_place(connection, tree, changes, row) if inner is None else locate(tree, inner)
-            if place.inode is not None or place.is_root:
+            if not _is_free(place):
                 if names is not None:
                     raise Refused(ProblemType.EXISTS, f"There is something at {place.path} already.", field="target")
                 place = _beside(tree, place)
@@ -150,10 +150,9 @@ class Trash:
             raise ValueError("a space has a root")
         for higher in reversed(above):
             key = (folder, higher.key[1])
-            spot = Place(
-                f"{tree.prefix if place.is_root else place.path}/{key[1]}", key, _held(tree, key), (*place.above, folder)
-            )
-            spot = spot if spot.inode is None else _beside(tree, spot)
+            path = f"{tree.prefix if place.is_root else place.path}/{key[1]}"
+            spot = Place(path, key, _held(tree, key), (*place.above, folder))
+            spot = spot if _is_free(spot) else _beside(tree, spot)
             changes.name(spot, higher.inode, touch=folder not in {each.inode for each in above})
             place, folder = spot, higher.inode
         key = (folder, name)
@@ -249,10 +248,18 @@ def _held(tree: Tree, key: Key) -> InodeRow | None:
     return None if held is None else tree.inode(held)
 
 
+def _is_free(place: Place) -> bool:
+    return place.inode is None and not place.is_root and not place.is_reserved
+
+
 def _beside(tree: Tree, place: Place) -> Place:
+    """Under a name like it that is free."""
     folder = place.key[0]
-    name = free_name(place.name, lambda name: tree.entry((folder, name)).inode is not None)
-    return Place(f"{place.path.rpartition('/')[0]}/{name}", (folder, name), None, place.above)
+
+    def at(name: str) -> Place:
+        return Place(f"{place.path.rpartition('/')[0]}/{name}", (folder, name), _held(tree, (folder, name)), place.above)
+
+    return at(free_name(place.name, lambda name: not _is_free(at(name))))
 
 
 def _path_of(connection: Connection, tree: Tree, row: TrashRow) -> str:
@@ -272,7 +279,16 @@ def _entry(row: TrashRow, path: str) -> TrashEntry:
     return TrashEntry(id=row.inode, path=path, kind=row.kind, size=row.size, deleted_ns=row.deleted_ns, device=row.device)
 
 
-def _keyset(after: str) -> tuple[int, bytes]:
+def page_after(found: Sequence[TrashRow], limit: int) -> str | None:
+    """What to ask with for the page after the first `limit` rows; None: there are no more."""
+    if len(found) <= limit:
+        return None
+    last = found[limit - 1]
+    return f"{last.deleted_ns}/{last.inode.hex()}"
+
+
+def parse_after(after: str) -> tuple[int, bytes]:
+    """Of `page_after`. `Refused` (invalid)."""
     when, _, inode = after.partition("/")
     if not when.isdecimal() or len(when) > 20 or len(inode) != 32 or set(inode) - set("0123456789abcdef"):
         raise Refused(ProblemType.INVALID, "It is not the `next` of a page.", field="after")

@@ -457,7 +457,7 @@ async def test_reads_beyond_the_kernel_s_limit_fail_instead_of_blocking_everybod
         return b"late"
 
     monkeypatch.setattr(file, "read", slow)
-    kernel.ops.limit_reads(2)
+    kernel.ops.reads.limit(2)
     answers: list[object] = []
 
     async def read() -> None:

@@ -18,6 +18,7 @@ ALWAYS_ON_BOTH = {
     "test_garbage.py",
     "test_sharing.py",
     "test_trash.py",
+    "test_history.py",
     "test_public_links.py",
     "test_sync_status.py",
     "test_conflicts.py",

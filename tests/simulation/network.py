@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Overloaded, StoreUnavailable, Unreachable
+from remote.historyapi import TrashPage, VersionsPage
 from remote.problems import error_from_answer, error_from_store, error_from_validation, wrong_bytes
 from remote.protocol import (
     Answer,
@@ -251,6 +252,18 @@ class Wire:
             return service.downloads.plan(self._caller, space, asked, BASE).model_dump_json().encode()
 
         return await self._call(DownloadPlan, Class.PLAN, serve)
+
+    async def versions(self, space: bytes, inode: bytes, *, before: int | None, limit: int) -> VersionsPage:
+        async def serve(service: Service) -> bytes:
+            return service.history.versions(self._caller, space, inode, before, limit).model_dump_json().encode()
+
+        return await self._call(VersionsPage, Class.OTHER, serve)
+
+    async def trash(self, space: bytes, folder: bytes | None, *, after: str | None, limit: int) -> TrashPage:
+        async def serve(service: Service) -> bytes:
+            return service.history.trash(self._caller, space, folder, after, limit).model_dump_json().encode()
+
+        return await self._call(TrashPage, Class.OTHER, serve)
 
     async def account(self) -> AccountInfo:
         async def serve(service: Service) -> bytes:

@@ -24,6 +24,7 @@ from fs.errors import guarded
 from fs.invalidation import Invalidator, InvalidAttributes, InvalidEntry, RealKernel, notices
 from fs.mount import Mount
 from fs.operations import Operations
+from fs.reads import Reads
 
 
 def kernel_limits_stay() -> None:
@@ -38,7 +39,7 @@ def kernel_limits_cannot_be_raised() -> None:
 
 def any_number_of_reads_waits() -> None:
     kernel_limits_cannot_be_raised()
-    Operations.limit_reads = lambda self, limit: None  # type: ignore[method-assign]
+    Reads.limit = lambda self, limit: None  # type: ignore[method-assign]
 
 
 def few_tasks() -> None:

@@ -10,6 +10,7 @@ import trio
 
 from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Corrupt, NotThere, QuotaExceeded, RemoteError, Unreachable
+from remote.historyapi import PastVersion, TrashedInode, TrashPage, VersionsPage
 from remote.manifest import manifest_id
 from remote.protocol import (
     MAX_MANIFESTS_PER_REQUEST,
@@ -43,6 +44,8 @@ class MemoryService:
     def __init__(self) -> None:
         self.objects: dict[bytes, bytes] = {}
         self.manifests_of: dict[tuple[bytes, bytes], bytes] = {}
+        self.versions_of: dict[bytes, list[PastVersion]] = {}
+        self.trash_in: dict[bytes | None, list[TrashedInode]] = {None: []}
         self.traffic = Traffic()
         self.quota: int | None = None
         self.before: Callable[[str], Awaitable[None]] | None = None
@@ -115,6 +118,21 @@ class MemoryService:
 
     async def folder(self, space: bytes, inode: bytes, *, after: str, limit: int) -> FolderPage:
         raise NotImplementedError
+
+    async def versions(self, space: bytes, inode: bytes, *, before: int | None, limit: int) -> VersionsPage:
+        await self._begin("versions")
+        if inode not in self.versions_of:
+            raise NotThere("no such file")
+        found = [each for each in self.versions_of[inode] if before is None or each.revision < before]
+        return VersionsPage(versions=found[:limit], next=found[limit - 1].revision if len(found) > limit else None)
+
+    async def trash(self, space: bytes, folder: bytes | None, *, after: str | None, limit: int) -> TrashPage:
+        await self._begin("trash")
+        if folder not in self.trash_in:
+            raise NotThere("no such folder")
+        start = int(after or 0)
+        found = self.trash_in[folder][start:]
+        return TrashPage(entries=found[:limit], next=str(start + limit) if len(found) > limit else None)
 
     async def account(self) -> AccountInfo:
         raise NotImplementedError

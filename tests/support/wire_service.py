@@ -11,6 +11,7 @@ import trio
 from cache.signal import Signal
 from remote.accountapi import AccountInfo, DeviceList
 from remote.api import Behind, OtherEpoch, ResetRequired, StaleCommit, Unreachable
+from remote.historyapi import TrashPage, VersionsPage
 from remote.manifest import decode_manifest, manifest_id
 from remote.protocol import (
     Attributes,
@@ -291,6 +292,12 @@ class DeviceLink:
         raise NotImplementedError
 
     async def get_object(self, link: Link, length: int) -> bytearray:
+        raise NotImplementedError
+
+    async def versions(self, space: bytes, inode: bytes, *, before: int | None, limit: int) -> VersionsPage:
+        raise NotImplementedError
+
+    async def trash(self, space: bytes, folder: bytes | None, *, after: str | None, limit: int) -> TrashPage:
         raise NotImplementedError
 
     async def account(self) -> AccountInfo:

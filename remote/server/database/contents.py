@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, select, tuple_
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, literal, select, tuple_
 
 from remote.server.database.schema import inodes, manifests, members, objects, space_objects, spaces, versions
 from remote.server.database.tree import batches
@@ -95,22 +96,34 @@ def version(connection: Connection, space: bytes, inode: bytes, manifest_id: byt
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
+    return _version(row)
 
 
 def versions_of(connection: Connection, space: bytes, inode: bytes) -> list[Version]:
     """All of an inode, the newest first; of contents that are equal, but chunked differently by two devices, one."""
+    rows = connection.execute(_newest_first(space, inode))
+    return list({row.content_rev: _version(row) for row in reversed(rows.all())}.values())[::-1]
+
+
+def page_of_versions(
+    connection: Connection, space: bytes, inode: bytes, before: int | None, limit: int
+) -> tuple[list[Version], int | None]:
+    """The same, some of them: those of revisions before that one; and the revision before which the next are."""
+    query = _newest_first(space, inode)
+    if before is not None:
+        query = query.where(versions.c.content_rev < before)
+    rows = connection.execute(query.limit(limit + 1)).all()
+    found = {row.content_rev: _version(row) for row in reversed(rows[:limit])}
+    return list(found.values())[::-1], rows[limit - 1].content_rev if len(rows) > limit else None
+
+
+def _newest_first(space: bytes, inode: bytes) -> Select[Any]:
     here = (versions.c.space_id == space) & (versions.c.inode == inode)
-    query = select(versions).where(here).order_by(versions.c.content_rev.desc(), versions.c.created_ns, versions.c.manifest_id)
-    found: dict[int, Version] = {}
-    for row in connection.execute(query):
-        found.setdefault(
-            row.content_rev,
-            Version(
-                row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns
-            ),
-        )
-    return list(found.values())
+    return select(versions).where(here).order_by(versions.c.content_rev.desc(), versions.c.created_ns, versions.c.manifest_id)
+
+
+def _version(row: Row[Any]) -> Version:
+    return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
 
 
 def replaced_before(

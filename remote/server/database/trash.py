@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, select
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, insert, or_, select
 
 from remote.protocol import Kind
 from remote.server.database.schema import expiries, inodes, trash, versions
@@ -56,11 +56,7 @@ def page(connection: Connection, spaces: Collection[bytes], after: tuple[int, by
         above.c.deleted_ns <= trash.c.deleted_ns + TOGETHER_NS,
     )
     query = _ROWS.where(trash.c.space_id.in_(spaces), ~with_folder)
-    if after is not None:
-        when, inode = after
-        query = query.where(or_(trash.c.deleted_ns < when, and_(trash.c.deleted_ns == when, trash.c.inode < inode)))
-    query = query.order_by(trash.c.deleted_ns.desc(), trash.c.inode.desc()).limit(limit)
-    return [_row(row) for row in connection.execute(query)]
+    return _latest(connection, query, after, limit)
 
 
 def find(connection: Connection, space: bytes, inode: bytes) -> TrashRow | None:
@@ -68,13 +64,19 @@ def find(connection: Connection, space: bytes, inode: bytes) -> TrashRow | None:
     return None if row is None else _row(row)
 
 
-def inside(connection: Connection, space: bytes, folder: bytes, folder_deleted_ns: int, limit: int) -> Sequence[TrashRow]:
-    """What went with a folder that was removed then, the latest first; at most `limit`."""
+def inside(
+    connection: Connection,
+    space: bytes,
+    folder: bytes,
+    folder_deleted_ns: int,
+    limit: int,
+    after: tuple[int, bytes] | None = None,
+) -> Sequence[TrashRow]:
+    """What went with a folder that was removed then, the latest first; at most `limit`, after as in `page`."""
     query = _ROWS.where(
         trash.c.space_id == space, trash.c.parent == folder, trash.c.deleted_ns >= folder_deleted_ns - TOGETHER_NS
     )
-    rows = connection.execute(query.order_by(trash.c.deleted_ns.desc(), trash.c.inode).limit(limit))
-    return [_row(row) for row in rows]
+    return _latest(connection, query, after, limit)
 
 
 def removed_before(connection: Connection, space: bytes, before_ns: int, limit: int) -> Sequence[bytes]:
@@ -101,6 +103,14 @@ def purge(connection: Connection, space: bytes, ids: Collection[bytes], before_n
 _ROWS = select(trash, inodes.c.kind, inodes.c.size).join_from(
     trash, inodes, (inodes.c.space_id == trash.c.space_id) & (inodes.c.id == trash.c.inode)
 )
+
+
+def _latest(connection: Connection, query: Select[Any], after: tuple[int, bytes] | None, limit: int) -> Sequence[TrashRow]:
+    if after is not None:
+        when, inode = after
+        query = query.where(or_(trash.c.deleted_ns < when, and_(trash.c.deleted_ns == when, trash.c.inode < inode)))
+    query = query.order_by(trash.c.deleted_ns.desc(), trash.c.inode.desc()).limit(limit)
+    return [_row(row) for row in connection.execute(query)]
 
 
 def _row(row: Row[Any]) -> TrashRow:

@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 import anyio
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
@@ -98,6 +98,9 @@ FilesReader = Annotated[Caller, Security(_authorize, scopes=[Scope.FILES_READ])]
 FilesWriter = Annotated[Caller, Security(_authorize, scopes=[Scope.FILES_WRITE])]
 AccountReader = Annotated[Caller, Security(_authorize, scopes=[Scope.ACCOUNT_READ])]
 AccountWriter = Annotated[Caller, Security(_authorize, scopes=[Scope.ACCOUNT_WRITE])]
+
+AnId = Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")]
+"""In a query."""
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Commits, folders, uploads, downloads and manifests of a space."""
+"""Commits, folders, uploads, downloads and manifests of a space, and its past."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from remote.historyapi import TrashPage, VersionsPage
+from remote.manifest import SIZE_MAX
 from remote.names import MAX_NAME_BYTES
 from remote.protocol import (
     MAX_COMMIT_BYTES,
@@ -25,6 +27,7 @@ from remote.server.feed import LIMIT_DEFAULT, LIMIT_MAX
 from remote.server.problems import from_validation
 from remote.server.routes.requests import (
     PLAN_MAX,
+    AnId,
     FilesReader,
     FilesWriter,
     answer,
@@ -38,6 +41,8 @@ from remote.server.routes.requests import (
 )
 
 router = APIRouter()
+
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX)]
 
 
 @router.post("/v1/spaces/{space}/commit", **describe(CommitAnswer, CommitRequest))
@@ -62,7 +67,7 @@ async def folder(
     space: str,
     inode: str,
     after: Annotated[str, Query(max_length=MAX_NAME_BYTES)] = "",
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """What is in a folder now, in the order of names, after a name."""
     service = service_of(request)
@@ -96,3 +101,33 @@ async def manifests(request: Request, caller: FilesReader, space: str) -> Respon
     body = await read_model(request, ManifestsRequest, PLAN_MAX)
     found = await service.in_thread(service.downloads.manifests, caller, id_, body.wanted)
     return json_answer(await service.in_thread(lambda: found.model_dump_json().encode()))
+
+
+@router.get("/v1/spaces/{space}/versions/{inode}", **describe(VersionsPage))
+async def versions(
+    request: Request,
+    caller: FilesReader,
+    space: str,
+    inode: str,
+    before: Annotated[int | None, Query(ge=0, le=SIZE_MAX)] = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response:
+    """The contents that a file had, the newest first, in pages."""
+    service = service_of(request)
+    id_, file = parse_id(space), parse_id(inode)
+    return answer(await service.in_thread(service.history.versions, caller, id_, file, before, limit))
+
+
+@router.get("/v1/spaces/{space}/trash", **describe(TrashPage))
+async def trash(
+    request: Request,
+    caller: FilesReader,
+    space: str,
+    folder: AnId = None,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response:
+    """What was deleted, or what went with one folder of it, the latest first, in pages."""
+    service = service_of(request)
+    id_, inside = parse_id(space), None if folder is None else bytes.fromhex(folder)
+    return answer(await service.in_thread(service.history.trash, caller, id_, inside, after, limit))

@@ -20,11 +20,9 @@ from remote.fileapi import (
 )
 from remote.server.filedownloads import Wanted
 from remote.server.routes.files import announce
-from remote.server.routes.requests import FilesReader, FilesWriter, answer, describe, read_model, service_of
+from remote.server.routes.requests import AnId, FilesReader, FilesWriter, answer, describe, read_model, service_of
 
 router = APIRouter()
-
-AnId = Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")]
 
 
 @router.get("/v1/files/versions", **describe(VersionList))
