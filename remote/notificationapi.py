@@ -34,6 +34,8 @@ class Topic(StrEnum):
     CONFLICT = "conflict"
     SHARE = "share"
     """Invitations to shared folders, what became of them, changed roles, ended sharing."""
+    SHARED_FILES = "share.files"
+    """What other members changed in a shared folder; told of a few minutes at once."""
     EXPIRY = "expiry"
     """Within a day."""
     UPLOAD_COMPLETED = "upload.completed"

@@ -31,6 +31,7 @@ from remote.server.notifications import Notifications
 from remote.server.objects.store import ObjectStore, StoreUnavailable
 from remote.server.quota import TierOf
 from remote.server.scrub import Scrubber
+from remote.server.sharednews import tell_members
 from remote.server.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -172,6 +173,10 @@ def usual_jobs(
         count = expiries.remove_due(proceed)
         return f"moved {count} files and folders to the trash, whose time had come" if count else ""
 
+    def shared_news(proceed: Proceed) -> str:
+        count = tell_members(database, clock, proceed)
+        return f"told {count} members of changes in shared folders" if count else ""
+
     def old_notifications(_proceed: Proceed) -> str:
         count = notifications.forget_old()
         return f"forgot {count} notifications" if count else ""
@@ -185,6 +190,7 @@ def usual_jobs(
         Job("expiry", 6 * HOUR_NS, expiry),
         Job("garbage", 6 * HOUR_NS, garbage),
         Job("expiries", 5 * MINUTE_NS, expiring),
+        Job("shared files", 5 * MINUTE_NS, shared_news),
         Job("notifications", DAY_NS, old_notifications),
         Job("digests", HOUR_NS, digests),
     ]

@@ -46,12 +46,13 @@ from remote.server.database.engine import Database
 from remote.server.database.tree import InodeRow, Key, RecordedCommit
 from remote.server.devices import Caller
 from remote.server.news import News, post, quota_news
-from remote.server.paths import child, place_of
+from remote.server.paths import child, place_of, prefix_of
 from remote.server.problems import Refused
 from remote.server.quota import TierOf, load_budget
 from remote.server.tree import Tree
 from remote.server.uploads import Uploads
 
+_TWO_CHANGED = "Two devices changed one file:"
 MAX_XATTRS = 1000
 """Of one inode, as in `Attributes`."""
 
@@ -184,7 +185,13 @@ class Namespace:
         outcomes = application.run(groups)
         contents.flush(now)
         trash_rows.update(connection, tree.root, application.lost(), application.named_anew, caller.device, now)
-        news = quota_news(budget.quota, used, budget.used) + _conflict_news(tree, groups, outcomes, caller.device)
+        conflicts = _conflict_news(tree, groups, outcomes, caller.device)
+        if conflicts and not tree.prefix:
+            prefix = prefix_of(connection, owner, tree.root)
+            conflicts = [
+                replace(news, path=f"{prefix}{news.path}", text=f"{_TWO_CHANGED} {prefix}{news.path}") for news in conflicts
+            ]
+        news = quota_news(budget.quota, used, budget.used) + conflicts
         post(connection, owner, news, now)
         crash_point("service.commit.applied")
         if application.revision != revision:
@@ -471,7 +478,7 @@ def _conflict_news(tree: Tree, groups: Sequence[PreparedGroup], outcomes: Sequen
                 change, folder = group.inodes.get(entry.inode), place_of(tree, entry.parent)
                 if change is not None and change.full is not None and folder is not None:
                     path = child(tree, folder, entry.name).path
-                    text = f"Two devices changed one file: {path}"
+                    text = f"{_TWO_CHANGED} {path}"
                     news.append(News(Topic.CONFLICT, text, path=path, inode=entry.inode, device=device))
     return news
 

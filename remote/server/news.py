@@ -20,6 +20,7 @@ _DEFAULT = {
     Topic.QUOTA: Preference(kept=True, desktop=True, email=True),
     Topic.CONFLICT: Preference(kept=True, desktop=True, email=True),
     Topic.SHARE: Preference(kept=True, desktop=True, email=True),
+    Topic.SHARED_FILES: Preference(kept=True, desktop=True, email=False),
     Topic.EXPIRY: Preference(kept=True, desktop=True, email=True),
     Topic.UPLOAD_COMPLETED: Preference(kept=False, desktop=False, email=False),
     Topic.UPLOAD_FAILED: Preference(kept=True, desktop=True, email=True),

@@ -193,7 +193,8 @@ class Sharing:
                 return Edit(changes.group(), lambda: mount, mounts=True)
 
             mount = self._namespace.edit_within(connection, caller, home, make)
-            membership = MemberRow(space, caller.account, invited.role, mount, self._clock())
+            told = tree_rows.revision(connection, space)
+            membership = MemberRow(space, caller.account, invited.role, mount, self._clock(), told)
             rows.add_member(connection, membership)
             rows.remove_invitation(connection, space, invited.email_key)
             joined = f"{account_rows.email_of(connection, caller.account)} accepted your invitation to {{}}."
@@ -252,7 +253,8 @@ class Sharing:
             return Edit(changes.group(), lambda: mount, mounts=True)
 
         mount = self._namespace.edit_within(connection, caller, home, make)
-        membership = MemberRow(space, caller.account, Role.OWNER, mount, self._clock())
+        told = tree_rows.revision(connection, space)
+        membership = MemberRow(space, caller.account, Role.OWNER, mount, self._clock(), told)
         rows.add_member(connection, membership)
         return membership
 

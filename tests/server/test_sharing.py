@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from remote.server.garbage import Garbage, recount
+from remote.server.sharednews import tell_members
 from tests.support.wire import Device, World, chunked, content, create, entry, mkdir, move, new_id, new_row, problem, remove
 
 BOB = "bob@example.org"
@@ -313,3 +314,27 @@ async def test_a_large_folder_is_shared_in_one_go(ada: Device, bob: Device) -> N
     await share(ada, bob, path="/big")
     page = await bob.get("/v1/files", params={"path": "/big", "limit": 1000})
     assert len(page["entries"]) == 999
+
+
+async def test_members_hear_of_what_others_changed(world: World, ada: Device, bob: Device, plans: str) -> None:
+    await share(ada, bob)
+    assert tell_members(world.service.database, world.clock) == 0
+    await put(bob, "/plans/new.txt", b"one")
+    assert tell_members(world.service.database, world.clock) == 1
+    newest = (await ada.get("/v1/notifications"))["notifications"][0]
+    assert (newest["topic"], newest["path"]) == ("share.files", "/plans/new.txt")
+    await put(ada, "/plans/x", b"1")
+    await put(ada, "/plans/y", b"2")
+    await bob.post("/v1/files/move", {"source": "/plans", "target": "/from ada"})
+    assert tell_members(world.service.database, world.clock) == 1
+    newest = (await bob.get("/v1/notifications"))["notifications"][0]
+    assert newest["text"] == "2 files in /from ada were changed by other members."
+    assert tell_members(world.service.database, world.clock) == 0, "once"
+
+
+async def test_a_conflict_is_told_with_the_path_of_its_owner(ada: Device, bob: Device, plans: str) -> None:
+    space = await share(ada, bob)
+    name = "a (conflicted copy, x, 2026-11-20).txt"
+    await bob.try_commit(create(space, name, new_id(), b"x"), number=1, space=space)
+    newest = (await ada.get("/v1/notifications"))["notifications"][0]
+    assert (newest["topic"], newest["path"]) == ("conflict", f"/plans/{name}")

@@ -270,6 +270,7 @@ members = Table(
     Column("role", Text, nullable=False),  # a `Role`
     Column("mount", ID),  # the inode in the member's personal space by which a shared space is reached; null: a personal space
     Column("since_ns", BigInteger),  # null: from the beginning
+    Column("told", BigInteger),  # up to this revision the member heard of changes by others; null: of none
     Index(None, "account_id"),
 )
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, union_all, update
 
-from remote.server.database.schema import accounts, members, public_links, share_invitations, spaces
+from remote.server.database.schema import (
+    accounts,
+    devices,
+    entries,
+    inodes,
+    members,
+    personal_tokens,
+    public_links,
+    share_invitations,
+    spaces,
+    versions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +28,7 @@ class MemberRow:
     role: str
     mount: bytes | None
     since_ns: int | None
+    told: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ def members_of(connection: Connection, space: bytes) -> Sequence[tuple[MemberRow
     )
     return [
         (
-            MemberRow(row.space_id, row.account_id, row.role, row.mount, row.since_ns),
+            MemberRow(row.space_id, row.account_id, row.role, row.mount, row.since_ns, row.told),
             Person(row.account_id, row.email, row.name, row.personal_space),
         )
         for row in connection.execute(query)
@@ -82,7 +94,8 @@ def mounts(connection: Connection, account: bytes) -> dict[bytes, MemberRow]:
     here = (members.c.account_id == account) & members.c.mount.is_not(None)
     query = select(members).where(here).order_by(members.c.since_ns, members.c.space_id)
     return {
-        row.mount: MemberRow(row.space_id, row.account_id, row.role, row.mount, row.since_ns) for row in connection.execute(query)
+        row.mount: MemberRow(row.space_id, row.account_id, row.role, row.mount, row.since_ns, row.told)
+        for row in connection.execute(query)
     }
 
 
@@ -95,6 +108,48 @@ def remove_member(connection: Connection, space: bytes, account: bytes) -> None:
     """With the public links that the account made there."""
     connection.execute(delete(members).where(members.c.space_id == space, members.c.account_id == account))
     connection.execute(delete(public_links).where(public_links.c.space_id == space, public_links.c.account_id == account))
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A member who was not told yet of all that happened in a shared space."""
+
+    space: bytes
+    account: bytes
+    told: int
+
+
+def behind(connection: Connection) -> Sequence[Behind]:
+    query = (
+        select(members.c.space_id, members.c.account_id, members.c.told)
+        .join_from(members, spaces, spaces.c.id == members.c.space_id)
+        .where(members.c.told < spaces.c.rev)
+        .order_by(members.c.space_id, members.c.account_id)
+    )
+    return [Behind(row.space_id, row.account_id, row.told) for row in connection.execute(query)]
+
+
+def set_told(connection: Connection, space: bytes, account: bytes, revision: int) -> None:
+    here = (members.c.space_id == space) & (members.c.account_id == account)
+    connection.execute(update(members).where(here).values(told=revision))
+
+
+def changed_by_others(connection: Connection, member: Behind, limit: int) -> Sequence[bytes]:
+    """Files with a name whose content came since, and not from the member."""
+    own = union_all(
+        select(devices.c.id).where(devices.c.account_id == member.account),
+        select(personal_tokens.c.id).where(personal_tokens.c.account_id == member.account),
+    )
+    named = exists().where(entries.c.space_id == inodes.c.space_id, entries.c.inode == inodes.c.id)
+    theirs = exists().where(
+        versions.c.space_id == inodes.c.space_id,
+        versions.c.inode == inodes.c.id,
+        versions.c.content_rev == inodes.c.content_rev,
+        versions.c.device_id.not_in(own),
+    )
+    new = (inodes.c.space_id == member.space) & (inodes.c.rev > member.told) & (inodes.c.content_rev > member.told)
+    query = select(inodes.c.id).where(new, named, theirs).order_by(inodes.c.rev, inodes.c.id)
+    return connection.execute(query.limit(limit)).scalars().all()
 
 
 # --------------------------------------------------------------------------------------------------------- invitations

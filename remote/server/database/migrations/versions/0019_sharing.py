@@ -16,6 +16,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("members", sa.Column("mount", sa.LargeBinary(length=16), nullable=True))
     op.add_column("members", sa.Column("since_ns", sa.BigInteger(), nullable=True))
+    op.add_column("members", sa.Column("told", sa.BigInteger(), nullable=True))
     op.create_table(
         "share_invitations",
         sa.Column("space_id", sa.LargeBinary(length=16), nullable=False),
