@@ -78,7 +78,7 @@ class Replica:
         self._clock = clock
         self._randomness = randomness
         self._transaction = database.transaction()
-        self._space_of_folder = lru_cache(maxsize=4096)(tree.space_of)
+        self._space_of = lru_cache(maxsize=4096)(tree.space_of)
         self._listed: set[int] = set()
         self.on_local_change: Callable[[int], None] = _nothing
         self.is_held: Callable[[int], bool] = _never
@@ -184,7 +184,7 @@ class Replica:
             empty = kind is Kind.FILE and published
             if empty:
                 self._contents.put_manifests([(EMPTY_MANIFEST_ID, EMPTY_MANIFEST)])
-            space = self._space_of_folder(parent)
+            space = self._space_of(parent)
             ino = self._tree.insert_inode(
                 self._randomness.bytes(INODE_ID_BYTES),
                 space,
@@ -253,7 +253,7 @@ class Replica:
             self._tree.touch(parent, now)
             crash_point("names.removing")
         crash_point("names.removed")
-        self.on_local_change(self._space_of_folder(parent))
+        self.on_local_change(self._space_of(parent))
         return row.ino
 
     def forget(self, ino: int) -> None:
@@ -440,7 +440,7 @@ class Replica:
 
     def is_writable(self, ino: int) -> bool:
         """Whether this account may change what is in the inode's space: not as a viewer, nor as a member no more."""
-        space = self._tree.space_of(ino)
+        space = self._space_of(ino)
         if space == PERSONAL:
             return True
         mount = self._tree.mount_of(self._tree.root_of(space))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import trio
 
-from cache.errors import DiskError, Unavailable
+from cache.errors import DiskError, Offline, TimedOut, Unavailable
 from cache.files import Files
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged, RenameMode
 from cache.openfile import File
@@ -84,21 +84,28 @@ class Shares:
                     self._tree.put_entry(*name, None)
         if now is not before:
             self._store.set_share(space.number, now)
-            self._told([AttributesChanged(space.root)])
+            self._tell_of_role(space)
             self._wake.set()
+
+    def _tell_of_role(self, space: SpaceRow) -> None:
+        """Every mode in the space is shown otherwise now, and the mount may have been shown before its space was known."""
+        mount = self._tree.mount_of(space.root)
+        names = [] if mount is None else self._tree.names(mount.ino)
+        at = [EntryChanged(parent, name, gone=False) for parent, name in names]
+        self._told([*at, *(AttributesChanged(ino) for ino in self._store.inodes_of(space.number))])
 
     # -------------------------------------------------------------------------------------------------- what is left over
 
     async def _clear(self, space: SpaceRow) -> bool:
         """Whether all of it is done; else it is tried again."""
         done = True
-        for ino in self._store.files_with_drafts(space.number):
+        for ino in self._store.unsent_files(space.number):
             try:
-                done &= await self._rescue(ino)
-            except DiskError as error:
+                done &= await self._rescue(ino, ended=self._store.share(space.number) is ShareState.ENDED)
+            except (DiskError, Offline, TimedOut) as error:
                 log.warning("what was not sent to a shared folder cannot be recovered yet: %s", error)
                 done = False
-        if not done or self._store.files_with_drafts(space.number):
+        if not done or self._store.unsent_files(space.number):
             return False
         if self._store.share(space.number) is ShareState.LOWERED:
             self._revert(space)
@@ -106,7 +113,7 @@ class Shares:
             return await self._forget(space)
         return True
 
-    async def _rescue(self, ino: int) -> bool:
+    async def _rescue(self, ino: int, *, ended: bool) -> bool:
         """Give what was written to a file, and not sent, to a file of the personal space. False: it is open."""
         if self._files.get(ino) is not None:
             return False
@@ -119,20 +126,34 @@ class Shares:
             held = self._replica.create(folder.ino, unfinished, Kind.FILE, mode=0o600, uid=None, gid=None).ino
         source, target = self._files.hold(ino), self._files.open(held, writable=True, truncate=True)
         try:
-            whole = await self._copy(source, target)
+            whole = await self._copy(source, target, ended=ended)
             await target.fsync()
         finally:
             self._files.unhold(source)
             target.release()
         if self._files.get(ino) is not None:  # opened meanwhile
             return False
+        row = self._replica.node(ino)
         with self._store.database.transaction():
             chosen = free_name(self._tree, folder.ino, name if whole else _marked(name))
             self._replica.rename(folder.ino, unfinished, folder.ino, chosen, RenameMode.NO_REPLACE)
+            self._tree.update_inode(held, mode=row.mode, mtime_ns=row.mtime_ns)
             self._files.drop_drafts(ino)
+            gone = self._take_back(ino)
+        self._told([*gone, ContentChanged(ino, tuple(self._tree.names(ino)))])
         log.warning("a shared folder takes no changes any more: %s is in %s now", name, self._replica.path_of(folder.ino))
         self._tell_of(folder.ino, held, unfinished, chosen)
         return True
+
+    def _take_back(self, ino: int) -> list[Change]:
+        """The file is what the service has again: else its content, where no draft holds it, would be recovered twice."""
+        if self._tree.base_inode(ino) is not None:
+            self._tree.revert_inode(ino)
+            return []
+        names = self._tree.names(ino)
+        for parent, name in names:
+            self._tree.put_entry(parent, name, self._tree.base_entry(parent, name))
+        return [EntryChanged(parent, name, gone=True) for parent, name in names]
 
     def _tell_of(self, folder: int, file: int, unfinished: str, chosen: str) -> None:
         """The kernel may have looked at any of it before, also at what was not there, and at the file while it was empty."""
@@ -141,14 +162,17 @@ class Shares:
         renewed = ContentChanged(file, ((folder, unfinished), (folder, chosen)))
         self._told([*above, *here, renewed, AttributesChanged(folder), AttributesChanged(ROOT)])
 
-    async def _copy(self, source: File, target: File) -> bool:
-        """Whether all of it could be read: what the shared folder held before may be had no more."""
+    async def _copy(self, source: File, target: File, *, ended: bool) -> bool:
+        """Whether all of it could be read: what a shared folder that ended held before may be had no more. Of one that can
+        still be read it is waited for: `Offline`, `TimedOut`."""
         whole = True
         for start in range(0, source.size, PIECE):
             end = min(start + PIECE, source.size)
             try:
                 await target.write(start, await source.read(start, end - start))
-            except Unavailable:
+            except Unavailable as error:
+                if not ended and isinstance(error, Offline | TimedOut):
+                    raise
                 whole = False
         await target.truncate(source.size)
         return whole

@@ -34,6 +34,7 @@ FORMATS: Mapping[Kind, int] = MappingProxyType(
         Kind.BLOCK: stat.S_IFBLK,
     }
 )
+_WRITE_BITS = 0o222
 _KINDS = {value: kind for kind, value in FORMATS.items()}
 
 
@@ -64,10 +65,11 @@ class Owners:
         return gid if self.numeric and gid != self.gid else None
 
 
-def entry_attributes(node: Node, number: int, owners: Owners) -> EntryAttributes:
+def entry_attributes(node: Node, number: int, owners: Owners, *, writable: bool = True) -> EntryAttributes:
+    """`writable`: whether this account may change the node at all; if not, nobody is shown a right to."""
     entry = EntryAttributes()
     entry.st_ino = number
-    entry.st_mode = FORMATS[node.kind] | node.mode
+    entry.st_mode = FORMATS[node.kind] | (node.mode if writable else node.mode & ~_WRITE_BITS)
     entry.st_nlink = node.nlink
     entry.st_uid = owners.shown_uid(node)
     entry.st_gid = owners.shown_gid(node)

@@ -125,7 +125,7 @@ class Operations(pyfuse3.Operations):
         """The kernel does not count these two as looked up."""
         dots = ((b".", ino), (b"..", self._parent_of(ino)))
         for position, (name, directory) in list(enumerate(dots, 1))[start_id:]:
-            entry = entry_attributes(self._replica.node(directory), directory, self._owners)
+            entry = self._shown(self._replica.node(directory), directory)
             if not pyfuse3.readdir_reply(token, name, entry, position):
                 return False
         return True
@@ -229,7 +229,7 @@ class Operations(pyfuse3.Operations):
         if update == _NO_UPDATE:
             return self._attributes(inode)
         node = self._replica.set_attributes(held.ino, update)
-        entry = entry_attributes(node, inode, self._owners)
+        entry = self._shown(node, inode)
         if isinstance(held.file, File):
             entry.st_size = held.file.size  # the replica learns it when the file is flushed
         return entry
@@ -318,13 +318,16 @@ class Operations(pyfuse3.Operations):
 
     def _entry(self, node: Node) -> EntryAttributes:
         """The reply for a name: from here on the kernel holds the number."""
-        return entry_attributes(node, self._inodes.remember(node), self._owners)
+        return self._shown(node, self._inodes.remember(node))
 
     def _attributes(self, number: int) -> EntryAttributes:
         held = self._inodes.held(number)
         file = held.file
         node = file.node() if isinstance(file, File) else self._replica.node(self._inodes.ino(number))
-        return entry_attributes(node, number, self._owners)
+        return self._shown(node, number)
+
+    def _shown(self, node: Node, number: int) -> EntryAttributes:
+        return entry_attributes(node, number, self._owners, writable=self._replica.is_writable(node.ino))
 
     def _create(
         self,

@@ -396,7 +396,9 @@ class ContentStore:
             return False
         return (
             self._execute(
-                "WITH RECURSIVE above (ino) AS (VALUES (?) UNION SELECT e.parent FROM entry e JOIN above ON e.ino = above.ino) "
+                "WITH RECURSIVE above (ino) AS (VALUES (?) UNION SELECT e.parent FROM entry e JOIN above ON e.ino = above.ino "
+                "UNION SELECT m.ino FROM above JOIN space s ON s.root = above.ino "
+                "JOIN inode m ON m.kind = 'mount' AND m.target = lower(hex(s.id))) "
                 "SELECT 1 FROM above JOIN pin ON pin.ino = above.ino LIMIT 1",
                 (ino,),
             ).fetchone()
@@ -404,7 +406,7 @@ class ContentStore:
         )
 
     def files_beneath(self, ino: int) -> list[int]:
-        """Files below a folder, or the file itself."""
+        """Files below a folder, also in shared folders that stand there, or the file itself."""
         return [row[0] for row in self._execute(_FILES_BENEATH.format(roots="VALUES (?)"), (ino,))]
 
     def pinned_files(self) -> list[int]:
@@ -436,7 +438,9 @@ _UNUSED_MANIFESTS = (
     "AND id NOT IN (SELECT manifest_id FROM outstanding_content)"
 )
 _FILES_BENEATH = (
-    "WITH RECURSIVE beneath (ino) AS ({roots} UNION SELECT e.ino FROM entry e JOIN beneath ON e.parent = beneath.ino) "
+    "WITH RECURSIVE beneath (ino) AS ({roots} UNION SELECT e.ino FROM entry e JOIN beneath ON e.parent = beneath.ino "
+    "UNION SELECT s.root FROM beneath CROSS JOIN inode m ON m.ino = beneath.ino AND m.kind = 'mount' "
+    "JOIN space s ON lower(hex(s.id)) = m.target) "
     "SELECT i.ino FROM beneath JOIN inode i ON i.ino = beneath.ino WHERE i.kind = 'file' AND i.nlink > 0"
 )
 

@@ -37,7 +37,9 @@ class NodeReader:
 
     def node(self, ino: int) -> Node | None:
         row = self._execute(_BY_INO, (ino,)).fetchone()
-        return None if row is None else _node(*row)
+        if row is None:
+            return None
+        return _not_yet(row) if row[1] == Kind.MOUNT else _node(*row)
 
     def child(self, parent: int, name: str) -> Node | None:
         """What is under a name: for the mount of a shared folder, that folder."""
@@ -50,19 +52,21 @@ class NodeReader:
         return [Listed(cookie, name, self._followed(node)) for cookie, name, *node in rows]
 
     def _followed(self, row: Sequence[Any]) -> Node:
-        if row[1] != "mount":
+        if row[1] != Kind.MOUNT:
             return _node(*row)
         root = self._execute(_MOUNTED, (row[0],)).fetchone()
-        if root is not None:
-            return _node(*root)
-        node = _node(*row)  # the feed has not brought the space yet
-        return replace(node, kind=Kind.DIRECTORY, mode=_NOT_YET, nlink=2)
+        return _not_yet(row) if root is None else _node(*root)
 
     def highest_ino(self) -> int:
         """Numbers are not used again, so there are at most so many inodes. To count them would take the longer the more there
         are, and every `df` asks."""
         highest: int = self._execute("SELECT coalesce(max(ino), 0) FROM identity").fetchone()[0]
         return highest
+
+
+def _not_yet(row: Sequence[Any]) -> Node:
+    """A shared folder that the feed has not brought yet: empty. It has the mount's number until then."""
+    return replace(_node(*row), kind=Kind.DIRECTORY, mode=_NOT_YET, nlink=2)
 
 
 def _node(

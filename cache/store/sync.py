@@ -147,11 +147,20 @@ class SyncStore:
                     below.append(ino)
         return found
 
-    def files_with_drafts(self, space: int) -> list[int]:
+    def unsent_files(self, space: int) -> list[int]:
+        """Files of a space with content that the service does not have under their name: in drafts, or (an empty file, or
+        one whose bytes it has all) in the local manifest."""
         rows = self._execute(
-            "SELECT DISTINCT d.ino FROM draft d JOIN identity i ON i.ino = d.ino WHERE i.space = ? ORDER BY d.ino", (space,)
+            "SELECT d.ino FROM draft d JOIN identity i ON i.ino = d.ino WHERE i.space = ?1 UNION "
+            "SELECT b.ino FROM inode_base b JOIN identity i ON i.ino = b.ino JOIN inode n ON n.ino = b.ino "
+            "WHERE i.space = ?1 AND n.kind = 'file' AND n.nlink > 0 AND n.manifest_id IS NOT NULL "
+            "AND NOT (b.known AND b.manifest_id IS n.manifest_id) ORDER BY 1",
+            (space,),
         )
         return [ino for (ino,) in rows]
+
+    def inodes_of(self, space: int) -> list[int]:
+        return [ino for (ino,) in self._execute("SELECT ino FROM identity WHERE space = ?", (space,))]
 
     def drop_rows(self, space: int, limit: int) -> int:
         """Forget some inodes of a space, with all that is known of them; how many they were."""

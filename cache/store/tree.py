@@ -378,15 +378,18 @@ class TreeStore:
     def revert_inodes(self, space: int) -> list[int]:
         """Give inodes of a space that the service has the attributes and content that it holds; which they were."""
         inos = [ino for ino in self.dirty_inodes(space) if self.base_inode(ino) is not None]
-        columns = ", ".join(f"{column} = b.{column}" for column in _BASE.split(", "))
         for ino in inos:
-            self._execute(
-                f"UPDATE inode SET {columns}, size = CASE kind WHEN 'file' THEN b.manifest_size ELSE size END "
-                "FROM inode_base b WHERE b.ino = inode.ino AND inode.ino = ?",
-                (ino,),
-            )
-            self._drop_equal_shadow(ino)
+            self.revert_inode(ino)
         return inos
+
+    def revert_inode(self, ino: int) -> None:
+        columns = ", ".join(f"{column} = b.{column}" for column in _BASE.split(", "))
+        self._execute(
+            f"UPDATE inode SET {columns}, size = CASE kind WHEN 'file' THEN b.manifest_size ELSE size END "
+            "FROM inode_base b WHERE b.ino = inode.ino AND b.known AND inode.ino = ?",
+            (ino,),
+        )
+        self._drop_equal_shadow(ino)
 
     def dirty_inodes(self, space: int) -> list[int]:
         """Inodes of a space that the service does not have, or has with other attributes or content (drafts aside)."""

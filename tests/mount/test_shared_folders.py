@@ -181,3 +181,60 @@ def test_what_is_not_shared_any_more_is_the_owners_folder_again(pair: Pair) -> N
     (pair.a / "plans" / "a.txt").rename(pair.a / "a.txt")
     pair.ada.aloft("sync")
     assert pair.ada.aloft("ls", "/").split() == ["a.txt", "plans/"]
+
+
+def test_who_may_not_write_sees_it_in_the_modes(pair: Pair) -> None:
+    pair.share("/plans", "--viewer")
+    wait_until(lambda: read(pair.b / "plans" / "a.txt") == b"alpha")
+    shown = (pair.b / "plans", pair.b / "plans" / "a.txt", pair.b / "plans" / "deep")
+    assert not any(each.stat().st_mode & 0o222 for each in shown)
+    pair.ada.aloft("share", "/plans", pair.bob.email)
+    wait_until(lambda: all(each.stat().st_mode & 0o200 for each in shown))
+    refused(errno.ENODATA, lambda: os.getxattr(shown[1], "user.x"))
+    os.setxattr(shown[1], "user.x", b"1")
+    pair.ada.aloft("share", "/plans", pair.bob.email, "--viewer")
+    wait_until(lambda: not any(each.stat().st_mode & 0o222 for each in shown))
+    refused(errno.EACCES, lambda: os.setxattr(shown[1], "user.x", b"2"))
+    refused(errno.EACCES, lambda: os.removexattr(shown[1], "user.x"))
+
+
+def test_a_repository_is_cloned_into_a_shared_folder(pair: Pair, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    subprocess.run(["git", "init", "-q", source], check=True)
+    (source / "text").write_bytes(b"text\n" * 1000)
+    subprocess.run(["git", "-C", source, "add", "."], check=True)
+    subprocess.run(["git", "-C", source, *identity, "commit", "-q", "-m", "One"], check=True)
+    pair.share()
+    wait_until(lambda: read(pair.b / "plans" / "a.txt") == b"alpha")
+    subprocess.run(["git", "clone", "-q", source, pair.b / "plans" / "clone"], check=True)
+    pair.bob.aloft("sync")
+    wait_until(lambda: read(pair.a / "plans" / "clone" / "text") == b"text\n" * 1000)
+    pair.ada.aloft("sync")
+    done = subprocess.run(["git", "-C", pair.a / "plans" / "clone", "fsck"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("point", ["fsync.durable", "names.renaming"])
+def test_whoever_dies_while_it_recovers_files_begins_that_file_again(pair: Pair, point: str) -> None:
+    pair.share()
+    wait_until(lambda: read(pair.b / "plans" / "a.txt") == b"alpha")
+    pair.bob.aloft("pause")
+    (pair.b / "plans" / "new.txt").write_bytes(b"never sent")
+    (pair.b / "plans" / "empty").touch()
+    pair.bob.kill()
+    pair.ada.aloft("unshare", "/plans", pair.bob.email)
+    pair.bob.environment["ALOFT_CRASH_AT"] = point
+    pair.bob.environment["ALOFT_CRASH_NOTE"] = str(pair.bob.home / "died")
+    pair.bob.mount()
+    pid = pair.bob.pid()
+    pair.bob.run("resume")  # of which it may die before it answers
+    pair.bob.wait_for_the_end_of(pid)
+    assert (pair.bob.home / "died").exists()
+    del pair.bob.environment["ALOFT_CRASH_AT"]
+    pair.bob.mount()
+    pair.bob.aloft("sync")
+    found = pair.b / "Recovered files"
+    wait_until(lambda: sorted(os.listdir(found)) == ["empty", "new.txt"] if found.exists() else False)
+    assert (read(found / "new.txt"), read(found / "empty")) == (b"never sent", b"")
+    wait_until(lambda: pair.bob.json("status")["changes"]["files"] == 0)
