@@ -38,11 +38,13 @@ from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
 from remote.server.config import TierConfig
 from remote.server.contents import Contents, prepare
 from remote.server.database import epochs
+from remote.server.database import formernames as former_rows
 from remote.server.database import trash as trash_rows
 from remote.server.database import tree as rows
 from remote.server.database.contents import Version
 from remote.server.database.engine import Database
-from remote.server.database.tree import InodeRow, Key, RecordedCommit
+from remote.server.database.formernames import FormerName
+from remote.server.database.tree import InodeRow, Key, Reached, RecordedCommit
 from remote.server.devices import Caller
 from remote.server.news import News, post, quota_news
 from remote.server.paths import child, place_of
@@ -53,6 +55,8 @@ from remote.server.uploads import Uploads
 
 MAX_XATTRS = 1000
 """Of one inode, as in `Attributes`."""
+CLOCK_STEP_NS = 3600 * 10**9
+"""By so much a clock may be put back, and still the times of commits rise."""
 
 T = TypeVar("T")
 
@@ -98,28 +102,35 @@ class Namespace:
         crash_point("service.commit.verified")
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
-            revision = rows.lock_space(connection, space)
+            before = rows.lock_space(connection, space)
             recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
             epoch = epochs.current(connection)
-            _check_history(request, epoch, revision)
+            _check_history(request, epoch, before.rev)
             tree = Tree(connection, space)
-            outcomes, reached = self._apply(connection, caller, owner, tree, groups, proven, revision)
+            outcomes, reached = self._apply(connection, caller, owner, tree, groups, proven, before)
             answer = CommitAnswer(
                 epoch=epoch, number=request.number, revision=reached, outcomes=outcomes
             ).model_dump_json().encode()  # fmt: skip
             self._record(connection, caller, space, request, RecordedCommit(request.number, body_hash, answer))
             crash_point("service.commit.recorded")
         crash_point("service.commit.committed")
-        return Committed(answer, reached != revision)
+        return Committed(answer, reached != before.rev)
 
     def edit(
-        self, caller: Caller, space: bytes, make: Callable[[Connection, Tree], Edit[T]], objects: Collection[bytes] = ()
+        self,
+        caller: Caller,
+        space: bytes,
+        make: Callable[[Connection, Tree], Edit[T]],
+        objects: Collection[bytes] = (),
+        *,
+        gives_back: bool = False,
     ) -> T:
         """Make an edit with the space locked, and apply it whole; `Refused` if it cannot be, and then nothing was done.
 
         `objects`: those that it may bring and that no content of the space names yet. `make` may write rows of its own.
+        `gives_back`: the space had all of it, so it is not asked whether the tier would take it now.
         """
         proven: set[tuple[bytes, int]] = set()
         if objects:
@@ -129,11 +140,12 @@ class Namespace:
             proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
         with self._database.write() as connection:
             owner = member_of(connection, caller, space).owner
-            revision = rows.lock_space(connection, space)
+            before = rows.lock_space(connection, space)
             tree = Tree(connection, space)
             edit = make(connection, tree)
             if edit.group is not None:
-                outcomes, _ = self._apply(connection, caller, owner, tree, [prepare(edit.group)], proven, revision)
+                groups = [prepare(edit.group)]
+                outcomes, _ = self._apply(connection, caller, owner, tree, groups, proven, before, gives_back=gives_back)
                 _require_accepted(outcomes[0])
             return edit.result()
 
@@ -145,23 +157,28 @@ class Namespace:
         tree: Tree,
         groups: Sequence[PreparedGroup],
         proven: Collection[tuple[bytes, int]],
-        revision: int,
+        before: Reached,
+        *,
+        gives_back: bool = False,
     ) -> tuple[list[GroupOutcome], int]:
-        """What becomes of the groups, and the revision that the space then has. It is locked, and was at `revision`."""
+        """What becomes of the groups, and the revision that the space then has. It is locked, and was at `before`."""
         now = self._clock()
+        at_ns = _time_after(before.changed_ns, now)
         budget = load_budget(connection, self._tier_of, owner, now)
         used = budget.used
         uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
         contents = Contents(connection, tree.root, owner, caller.account, groups, uploads, proven, budget)
-        application = Application(tree, contents, budget.tier, caller.device, revision, now)
+        tier = replace(budget.tier, largest_file_bytes=None, content_types=(filelimits.ANY,)) if gives_back else budget.tier
+        application = Application(tree, contents, tier, caller.device, before.rev, at_ns)
         outcomes = application.run(groups)
         contents.flush(now)
         trash_rows.update(connection, tree.root, application.lost(), application.named_anew, caller.device, now)
         news = quota_news(budget.quota, used, budget.used) + _conflict_news(tree, groups, outcomes, caller.device)
         post(connection, owner, news, now)
         crash_point("service.commit.applied")
-        if application.revision != revision:
-            rows.set_revision(connection, tree.root, application.revision)
+        if application.revision != before.rev:
+            former_rows.add(connection, tree.root, application.revision, at_ns, application.former_names())
+            rows.set_reached(connection, tree.root, Reached(application.revision, at_ns))
         return outcomes, application.revision
 
     def _recorded(
@@ -195,12 +212,27 @@ class Application:
         self._now_ns = now_ns
         self._rooted: set[bytes] = {tree.root}
         self._lost: dict[bytes, Key] = {}  # what lost a name, and which it was last
+        self._held: dict[Key, bytes | None] = {}  # what the names that were changed held before
         self.named_anew: set[bytes] = set()
         """Inodes that had no name, and got one."""
 
     def lost(self) -> dict[bytes, Key]:
         """Inodes that lost their last name, and which that was."""
         return {id_: key for id_, key in self._lost.items() if not self._tree.names(id_)}
+
+    def former_names(self) -> list[FormerName]:
+        """What names held before, for those that want to know later."""
+        found = []
+        for key, before in self._held.items():
+            after = self._tree.entry(key).inode
+            if after != before and (before is not None or (after is not None and not self._is_new(after))):
+                row = None if before is None else self._tree.inode(before)
+                found.append(FormerName(key, before, None if row is None else row.created_ns))
+        return found
+
+    def _is_new(self, id_: bytes) -> bool:
+        row = self._tree.inode(id_)
+        return row is not None and row.created_ns == self._now_ns
 
     def run(self, groups: Sequence[PreparedGroup]) -> list[GroupOutcome]:
         self._prefetch(groups)
@@ -299,6 +331,7 @@ class Application:
         self.revision += 1
         for key, inode in group.changes.items():
             old = self._tree.entry(key).inode
+            self._held.setdefault(key, old)
             if old is not None and old != inode:
                 self._lost[old] = key
             self._tree.put_entry(key, inode, self.revision)
@@ -365,6 +398,12 @@ class Application:
             if row is not None:
                 inodes.append(InodeRevisions.model_construct(rev=row.rev, content_rev=row.content_rev))
         return GroupOutcome.model_construct(result="ok", entries=entries, inodes=inodes, conflict=None, objects=[], detail="")
+
+
+def _time_after(last_ns: int, clock_ns: int) -> int:
+    """The time of a commit: later than the last one's, so that a time names one state of the space. Only a clock that was put
+    back by much is followed: until it has caught up, its times are ambiguous."""
+    return last_ns + 1 if 0 <= last_ns - clock_ns < CLOCK_STEP_NS else clock_ns
 
 
 def _check_history(request: CommitRequest, epoch: str, revision: int) -> None:

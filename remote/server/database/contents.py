@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, insert, literal, select, tuple_
 
 from remote.server.database.schema import inodes, manifests, members, objects, space_objects, spaces, versions
 from remote.server.database.tree import batches
@@ -93,8 +94,10 @@ def version(connection: Connection, space: bytes, inode: bytes, manifest_id: byt
     here = (versions.c.space_id == space) & (versions.c.inode == inode) & (versions.c.manifest_id == manifest_id)
     query = select(versions).where(here).order_by(versions.c.content_rev.desc()).limit(1)
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else version_row(row)
+
+
+def version_row(row: Row[Any]) -> Version:
     return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
 
 
@@ -104,12 +107,7 @@ def versions_of(connection: Connection, space: bytes, inode: bytes) -> list[Vers
     query = select(versions).where(here).order_by(versions.c.content_rev.desc(), versions.c.created_ns, versions.c.manifest_id)
     found: dict[int, Version] = {}
     for row in connection.execute(query):
-        found.setdefault(
-            row.content_rev,
-            Version(
-                row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns
-            ),
-        )
+        found.setdefault(row.content_rev, version_row(row))
     return list(found.values())
 
 
