@@ -51,6 +51,7 @@ from remote.server.publiclinks import PublicLinks
 from remote.server.ratelimit import RateLimiter
 from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
+from remote.server.rewind import Rewind
 from remote.server.scrub import Scrubber, ScrubReport
 from remote.server.search import Search
 from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, Streams
@@ -89,6 +90,7 @@ class Service:
     namespace: Namespace
     files: Files
     trash: Trash
+    rewind: Rewind
     file_uploads: FileUploads
     file_downloads: FileDownloads
     public_links: PublicLinks
@@ -273,6 +275,7 @@ def open_service(
         namespace=namespace,
         files=Files(database, namespace, clock, random),
         trash=Trash(database, namespace, clock, random),
+        rewind=Rewind(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
         public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),

@@ -64,6 +64,15 @@ def manifest_lengths(
     return found
 
 
+def manifest_sizes(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, int]:
+    """The lengths of those that are there."""
+    found: dict[bytes, int] = {}
+    for some in batches(ids):
+        query = select(manifests.c.id, manifests.c.length).where(manifests.c.space_id == space, manifests.c.id.in_(some))
+        found.update((id_, length) for id_, length in connection.execute(query))
+    return found
+
+
 def length_of_manifests(connection: Connection, space: bytes, ids: Collection[bytes]) -> int:
     """Bytes of all of them together."""
     total = func.coalesce(func.sum(manifests.c.length), 0)
