@@ -74,6 +74,7 @@ class RewindPlan:
         self._placed = {self._top}  # folders that are where they were, as all above them are
         self._kept: set[bytes] = set()  # what is counted as left
         self._gone: set[Key] = set()
+        self._strangers: dict[Key, tuple[bytes, Key]] = {}  # what was in a folder that is not ours, and how it is called
         self._made: dict[bytes, Key] = {}  # folders that were not there, and how they are called
         self._contents: list[tuple[InodeRow, Version]] = []
         self.counts = Counts()
@@ -81,7 +82,7 @@ class RewindPlan:
 
     def run(self) -> None:
         """Plan as much as may change in one request; `complete` says whether that is all."""
-        self.complete = self._names() and self._folders() and self._files()
+        self.complete = self._names() and self._move_out() and self._folders() and self._files()
 
     def write(self, changes: Changes) -> None:
         """Put what was planned into a group."""
@@ -216,7 +217,7 @@ class RewindPlan:
         ours = sorted(home for home in homes if self._past.is_ours(home[0]))
         if id_ in self._above:
             self._leave(id_, shown)
-        elif any(self._planned.entry(home).inode == id_ for home in homes) or not (homes or row.kind is Kind.DIRECTORY):
+        elif self._is_home(id_) or not (homes or row.kind is Kind.DIRECTORY):
             self._put(key, None)
             self.counts.add(RewindWhat.REMOVED, self._past.path(shown))
         elif ours:
@@ -224,21 +225,43 @@ class RewindPlan:
             if not any(given):
                 self._leave(id_, shown)
         elif homes:
-            if not any(self._move_out(id_, key, home) for home in sorted(homes)):
-                self._leave(id_, shown)
-            else:
-                self.counts.add(RewindWhat.MOVED, self._past.path(shown))
+            self._strangers[key] = id_, shown
         else:
             self._made[id_] = shown
 
-    def _move_out(self, id_: bytes, key: Key, home: Key) -> bool:
-        """To where it was, in a folder that is not ours, if that is there, and the name is free."""
-        place = place_of(self._planned, home[0])
-        if place is None or self._planned.entry(home).inode is not None or id_ in (*place.above, home[0]):
-            return False
-        self._put(key, None)
-        self._put(home, id_)
+    def _move_out(self) -> bool:
+        """What was in other folders goes back there, if it can: one may make room for the next. Whether all are planned."""
+        waiting = {key: each for key, each in self._strangers.items() if self._planned.entry(key).inode == each[0]}
+        moved = True
+        while moved:
+            moved = False
+            for key, (id_, shown) in list(waiting.items()):
+                if len(self._changed) >= self._limits.changes:
+                    return False
+                back = self._is_home(id_)
+                home = None if back else self._free_home(id_)
+                if back or home is not None:
+                    self._put(key, None)
+                    self.counts.add(RewindWhat.REMOVED if back else RewindWhat.MOVED, self._past.path(shown))
+                    del waiting[key]
+                    moved = True
+                if home is not None:
+                    self._put(home, id_)
+        for id_, shown in waiting.values():
+            self._leave(id_, shown)
         return True
+
+    def _is_home(self, id_: bytes) -> bool:
+        """Whether the inode has a name that it had."""
+        return any(self._planned.entry(home).inode == id_ for home in self._past.homes(id_))
+
+    def _free_home(self, id_: bytes) -> Key | None:
+        """Where the inode was, if that folder is there, and the name is free."""
+        for home in sorted(self._past.homes(id_)):
+            place = place_of(self._planned, home[0])
+            if place is not None and self._planned.entry(home).inode is None and id_ not in (*place.above, home[0]):
+                return home
+        return None
 
     def _put(self, key: Key, inode: bytes | None) -> None:
         self._planned.put_entry(key, inode, 1)
