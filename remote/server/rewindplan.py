@@ -204,7 +204,10 @@ class RewindPlan:
         beside = (folder, free_name(name, lambda name: self._planned.entry((folder, name)).inode is not None))
         self._put(key, None)
         self._put(beside, held)
-        self._aside.append((beside, held, key))
+        if beside in self._past.homes(held):
+            self.counts.add(RewindWhat.MOVED, self._past.path(beside))
+        else:
+            self._aside.append((beside, held, key))
 
     def _clear(self, key: Key, shown: Key) -> None:
         """The name held nothing: what has it goes where it was, or to the trash if it was not there. `shown`: the name that it

@@ -17,6 +17,8 @@ ALWAYS_ON_BOTH = {
     "test_files.py",
     "test_garbage.py",
     "test_trash.py",
+    "test_rewind.py",
+    "test_rewind_at_random.py",
     "test_public_links.py",
     "test_sync_status.py",
     "test_conflicts.py",
