@@ -109,8 +109,6 @@ class RewindPlan:
         """Every name that differs, but those of folders that were made since; whether all are planned."""
         for keys in (self._differing(), self._made_since()):
             for key, wanted in keys:
-                if len(self._changed) >= self._limits.changes:
-                    return False
                 if wanted is not None:
                     self._give(wanted, key)
                 if wanted is None or self._planned.inode(wanted) is None:
@@ -119,6 +117,8 @@ class RewindPlan:
                     beside, id_, shown = self._aside.pop()
                     if self._planned.entry(beside).inode == id_:
                         self._clear(beside, shown)
+                if len(self._changed) >= self._limits.changes:
+                    return False
         return True
 
     def _differing(self) -> Iterator[tuple[Key, bytes | None]]:

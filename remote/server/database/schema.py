@@ -322,7 +322,7 @@ former_names = Table(
     Column("inode", ID),  # what the name held before; null: nothing
     Column("inode_created_ns", BigInteger),  # when that was made: its row may have gone
     Index(None, "space_id", "changed_ns", "parent", "name", "rev"),
-    Index(None, "space_id", "inode"),
+    Index(None, "space_id", "inode", "inode_created_ns", "changed_ns"),  # all that is asked, or SQLite would not take it
     sqlite_with_rowid=False,
 )
 """A name that got an inode made in the same commit, and held nothing before, has no row: the inode's own time says it."""

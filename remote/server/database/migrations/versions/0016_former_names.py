@@ -34,7 +34,11 @@ def upgrade() -> None:
         "former_names",
         ["space_id", "changed_ns", "parent", "name", "rev"],
     )
-    op.create_index(op.f("ix_former_names_space_id_inode"), "former_names", ["space_id", "inode"])
+    op.create_index(
+        op.f("ix_former_names_space_id_inode_inode_created_ns_changed_ns"),
+        "former_names",
+        ["space_id", "inode", "inode_created_ns", "changed_ns"],
+    )
     op.add_column("spaces", sa.Column("changed_ns", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("spaces", sa.Column("names_since_ns", sa.BigInteger(), server_default="0", nullable=False))
     op.execute(sa.text("UPDATE spaces SET names_since_ns = :now").bindparams(now=time.time_ns()))
