@@ -11,6 +11,7 @@ the same version is the same bytes, for ever. It is also the ETag, so `If-Match:
     POST   /v1/files/copy                                CopyRequest -> FileInfo       (If-Match: of what is copied)
     GET    /v1/files/versions?path=|id=                              -> VersionList    (the newest first)
     POST   /v1/files/versions/restore                 RestoreVersion -> FileInfo
+    POST   /v1/files/rewind                       RewindRequest -> Rewound        (again, until it is complete)
     GET    /v1/trash?limit=&after=                                   -> TrashList      (in pages, the latest first)
     POST   /v1/trash/restore                          RestoreRequest -> Restored
     DELETE /v1/trash?id=                                             -> Emptied        (all, or one entry)
@@ -243,6 +244,60 @@ class Emptied(Answer):
     removed: int
     complete: bool
     """False: there is more; ask again."""
+
+
+# -------------------------------------------------------------------------------------------------------------- rewind
+
+
+class RewindRequest(Request):
+    """Make a folder, with all that is in it, what it was. Names and contents are brought back; modes, extended attributes, and
+    the times of folders have no history."""
+
+    path: Path
+    """Where the folder is now, wherever it was then."""
+    to_ns: Nanoseconds
+    dry_run: bool = False
+    """Change nothing, and say what would be."""
+
+
+class RewindWhat(StrEnum):
+    RESTORED = "restored"
+    """Had been deleted, and has its name again."""
+    MOVED = "moved"
+    """Is where it was."""
+    REMOVED = "removed"
+    """Was not there: it is in the trash, or lost a name that it did not have."""
+    CONTENT = "content"
+    """Holds what it held."""
+    LEFT = "left"
+    """Could not go where it was, and is where it is, or beside."""
+    GONE = "gone"
+    """Cannot come back: it, or the folder that it was in, was removed from the trash for good."""
+
+
+class RewindChange(Answer):
+    path: str
+    what: RewindWhat
+
+
+class Rewound(Answer):
+    """What one request did. `left` and `gone` are counted anew by each request; when it is complete, of all."""
+
+    id: Id
+    path: str
+    to_ns: Nanoseconds
+    restored: Count
+    moved: Count
+    removed: Count
+    contents: Count
+    left: Count
+    gone: Count
+    changes: list[RewindChange]
+    """Some of the paths: the first hundred of each kind."""
+    complete: bool
+    """False: there is more; ask again. Of a dry run: there is more than it counted."""
+    undo_ns: Nanoseconds | None
+    """To rewind the folder to this time undoes what this request did, and what later ones did; null: it did nothing."""
 
 
 # -------------------------------------------------------------------------------------------------------------- expiry

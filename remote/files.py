@@ -24,6 +24,8 @@ from remote.fileapi import (
     Restored,
     RestoreRequest,
     RestoreVersion,
+    RewindRequest,
+    Rewound,
     SetExpiry,
     Sort,
     TrashEntry,
@@ -99,6 +101,11 @@ class Files:
     async def restore_version(self, path: str, version: bytes) -> FileInfo:
         body = RestoreVersion(path=path, version=version)
         return await self.service.call(FileInfo, "POST", "/v1/files/versions/restore", body)
+
+    async def rewind(self, path: str, to_ns: int, *, dry_run: bool = False) -> Rewound:
+        """One request; until it is complete, there is more to be done."""
+        body = RewindRequest(path=path, to_ns=to_ns, dry_run=dry_run)
+        return await self.service.call(Rewound, "POST", "/v1/files/rewind", body)
 
     async def trash(self) -> list[TrashEntry]:
         """All of it, the latest first."""

@@ -1,4 +1,5 @@
-"""Time to live: former versions and what is in the trash go when the owner's tier keeps them no longer. Blocking.
+"""Time to live: former versions, what is in the trash, and what names held go when the owner's tier keeps them no longer.
+Blocking.
 
 A version's time begins when another one takes its place; the one that a file holds has none. Only names are removed here:
 contents that nothing names any more are `garbage`.
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from remote.accountapi import TierName
 from remote.server.database import contents as content_rows
+from remote.server.database import formernames as name_rows
 from remote.server.database import garbage as garbage_rows
 from remote.server.database import trash as trash_rows
 from remote.server.database.engine import Database
@@ -39,6 +41,7 @@ def expire(
         before = clock() - tier_of(TierName(tier)).kept_days * DAY_NS
         expired.trash += _expire_trash(database, space, before, proceed)
         expired.versions += _expire_versions(database, space, before, proceed)
+        _expire_names(database, space, before, proceed)
     return expired
 
 
@@ -51,6 +54,7 @@ def _expire_trash(database: Database, space: bytes, before: int, proceed: Callab
         if old:
             with database.write() as connection:
                 lock_space(connection, space)
+                name_rows.forget_before(connection, space, before)
                 count += trash_rows.purge(connection, space, old, before)
         if len(old) < STEP:
             return count
@@ -66,7 +70,21 @@ def _expire_versions(database: Database, space: bytes, before: int, proceed: Cal
             after = old[-1]
             with database.write() as connection:
                 lock_space(connection, space)
+                name_rows.forget_before(connection, space, before)
                 content_rows.remove_versions(connection, space, old)
         count += len(old)
         if len(old) < STEP:
             return count
+
+
+def _expire_names(database: Database, space: bytes, before: int, proceed: Callable[[], None]) -> None:
+    removed = STEP
+    while removed == STEP:
+        proceed()
+        with database.read() as connection:
+            if not name_rows.has_before(connection, space, before):
+                return
+        with database.write() as connection:
+            lock_space(connection, space)
+            name_rows.forget_before(connection, space, before)
+            removed = name_rows.remove_before(connection, space, before, STEP)

@@ -39,11 +39,13 @@ from remote.server.check import Check, NewContent, PreparedGroup, is_as_asked
 from remote.server.config import TierConfig
 from remote.server.contents import Contents, prepare
 from remote.server.database import epochs
+from remote.server.database import formernames as former_rows
 from remote.server.database import trash as trash_rows
 from remote.server.database import tree as rows
 from remote.server.database.contents import Version
 from remote.server.database.engine import Database
-from remote.server.database.tree import InodeRow, Key, RecordedCommit
+from remote.server.database.formernames import FormerName
+from remote.server.database.tree import InodeRow, Key, Reached, RecordedCommit
 from remote.server.devices import Caller
 from remote.server.news import News, post, quota_news
 from remote.server.paths import child, place_of, prefix_of
@@ -55,6 +57,8 @@ from remote.server.uploads import Uploads
 _TWO_CHANGED = "Two devices changed one file:"
 MAX_XATTRS = 1000
 """Of one inode, as in `Attributes`."""
+CLOCK_STEP_NS = 3600 * 10**9
+"""By so much a clock may be put back, and still the times of commits rise."""
 
 T = TypeVar("T")
 
@@ -104,21 +108,21 @@ class Namespace:
         crash_point("service.commit.verified")
         with self._database.write() as connection:
             owner = writer_of(connection, caller, space).owner
-            revision = rows.lock_space(connection, space)
+            before = rows.lock_space(connection, space)
             recorded = self._recorded(connection, caller, space, request, body_hash)
             if recorded is not None:
                 return recorded
             epoch = epochs.current(connection)
-            _check_history(request, epoch, revision)
+            _check_history(request, epoch, before.rev)
             tree = Tree(connection, space)
-            outcomes, reached = self._apply(connection, caller, owner, tree, groups, proven, revision)
+            outcomes, reached = self._apply(connection, caller, owner, tree, groups, proven, before)
             answer = CommitAnswer(
                 epoch=epoch, number=request.number, revision=reached, outcomes=outcomes
             ).model_dump_json().encode()  # fmt: skip
             self._record(connection, caller, space, request, RecordedCommit(request.number, body_hash, answer))
             crash_point("service.commit.recorded")
         crash_point("service.commit.committed")
-        return Committed(answer, reached != revision)
+        return Committed(answer, reached != before.rev)
 
     def edit(
         self,
@@ -127,11 +131,14 @@ class Namespace:
         make: Callable[[Connection, Tree], Edit[T]],
         objects: Collection[bytes] = (),
         prefix: str = "",
+        *,
+        gives_back: bool = False,
     ) -> T:
         """Make an edit with the space locked, and apply it whole; `Refused` if it cannot be, and then nothing was done.
 
         `objects`: those that it may bring and that no content of the space names yet. `make` may write rows of its own.
         `prefix`: the path of the space's root (`Tree`).
+        `gives_back`: the space had all of it, so it is not asked whether the tier would take it now.
         """
         proven: set[tuple[bytes, int]] = set()
         if objects:
@@ -140,7 +147,7 @@ class Namespace:
                 uploads = self._uploads.find(connection, caller.account, owner, objects)
             proven = self._uploads.ask_store(owner, (upload for some in uploads.values() for upload in some))
         with self._database.write() as connection:
-            return self.edit_within(connection, caller, space, make, proven, prefix)
+            return self.edit_within(connection, caller, space, make, proven, prefix, gives_back=gives_back)
 
     def edit_within(
         self,
@@ -150,16 +157,20 @@ class Namespace:
         make: Callable[[Connection, Tree], Edit[T]],
         proven: Collection[tuple[bytes, int]] = (),
         prefix: str = "",
+        *,
+        gives_back: bool = False,
     ) -> T:
         """An edit as a part of a transaction. Whoever edits several spaces in one locks them first, in the order of their ids."""
         owner = writer_of(connection, caller, space).owner
-        revision = rows.lock_space(connection, space)
+        before = rows.lock_space(connection, space)
         tree = Tree(connection, space, prefix)
         edit = make(connection, tree)
         if edit.group is not None:
-            revision = max(revision, edit.reached)
+            before = replace(before, rev=max(before.rev, edit.reached))
             groups = [prepare(edit.group)]
-            outcomes, _ = self._apply(connection, caller, owner, tree, groups, proven, revision, mounts=edit.mounts)
+            outcomes, _ = self._apply(
+                *(connection, caller, owner, tree, groups, proven, before), mounts=edit.mounts, gives_back=gives_back
+            )
             _require_accepted(outcomes[0])
         return edit.result()
 
@@ -171,17 +182,20 @@ class Namespace:
         tree: Tree,
         groups: Sequence[PreparedGroup],
         proven: Collection[tuple[bytes, int]],
-        revision: int,
+        before: Reached,
         *,
         mounts: bool = False,
+        gives_back: bool = False,
     ) -> tuple[list[GroupOutcome], int]:
-        """What becomes of the groups, and the revision that the space then has. It is locked, and was at `revision`."""
+        """What becomes of the groups, and the revision that the space then has. It is locked, and was at `before`."""
         now = self._clock()
+        at_ns = _time_after(before.changed_ns, now)
         budget = load_budget(connection, self._tier_of, owner, now)
         used = budget.used
         uploads = self._uploads.find(connection, caller.account, owner, _objects(groups))
         contents = Contents(connection, tree.root, owner, caller.account, groups, uploads, proven, budget)
-        application = Application(tree, contents, budget.tier, caller.device, revision, now, mounts=mounts)
+        tier = replace(budget.tier, largest_file_bytes=None, content_types=(filelimits.ANY,)) if gives_back else budget.tier
+        application = Application(tree, contents, tier, caller.device, before.rev, at_ns, mounts=mounts)
         outcomes = application.run(groups)
         contents.flush(now)
         trash_rows.update(connection, tree.root, application.lost(), application.named_anew, caller.device, now)
@@ -194,8 +208,9 @@ class Namespace:
         news = quota_news(budget.quota, used, budget.used) + conflicts
         post(connection, owner, news, now)
         crash_point("service.commit.applied")
-        if application.revision != revision:
-            rows.set_revision(connection, tree.root, application.revision)
+        if application.revision != before.rev:
+            former_rows.add(connection, tree.root, application.revision, at_ns, application.former_names())
+            rows.set_reached(connection, tree.root, Reached(application.revision, at_ns))
         return outcomes, application.revision
 
     def _recorded(
@@ -240,6 +255,7 @@ class Application:
         self._mounts = mounts
         self._rooted: set[bytes] = {tree.root}
         self._lost: dict[bytes, Key] = {}  # what lost a name, and which it was last
+        self._held: dict[Key, bytes | None] = {}  # what the names that were changed held before
         self.named_anew: set[bytes] = set()
         """Inodes that had no name, and got one."""
 
@@ -250,6 +266,20 @@ class Application:
     def _is_mount(self, id_: bytes) -> bool:
         row = self._tree.inode(id_)
         return row is not None and row.kind is Kind.MOUNT
+
+    def former_names(self) -> list[FormerName]:
+        """What names held before, for those that want to know later."""
+        found = []
+        for key, before in self._held.items():
+            after = self._tree.entry(key).inode
+            if after != before and (before is not None or (after is not None and not self._is_new(after))):
+                row = None if before is None else self._tree.inode(before)
+                found.append(FormerName(key, before, None if row is None else row.created_ns))
+        return found
+
+    def _is_new(self, id_: bytes) -> bool:
+        row = self._tree.inode(id_)
+        return row is not None and row.created_ns == self._now_ns
 
     def run(self, groups: Sequence[PreparedGroup]) -> list[GroupOutcome]:
         self._prefetch(groups)
@@ -295,7 +325,7 @@ class Application:
             if self._is_mount(id_) or (change.full is not None and change.full.kind is Kind.MOUNT):
                 return "a shared folder is neither copied nor changed here: share it, or change what is in it"
         for id_ in check.touched():
-            if self._is_mount(id_) and len(check.names_after(id_)) != 1:
+            if self._is_mount(id_) and (len(check.names_after(id_)) != 1 or not self._tree.names(id_)):
                 return "a shared folder is not deleted: leave it, or end its sharing (aloft unshare)"
         return None
 
@@ -364,6 +394,7 @@ class Application:
         self.revision += 1
         for key, inode in group.changes.items():
             old = self._tree.entry(key).inode
+            self._held.setdefault(key, old)
             if old is not None and old != inode:
                 self._lost[old] = key
             self._tree.put_entry(key, inode, self.revision)
@@ -430,6 +461,12 @@ class Application:
             if row is not None:
                 inodes.append(InodeRevisions.model_construct(rev=row.rev, content_rev=row.content_rev))
         return GroupOutcome.model_construct(result="ok", entries=entries, inodes=inodes, conflict=None, objects=[], detail="")
+
+
+def _time_after(last_ns: int, clock_ns: int) -> int:
+    """The time of a commit: later than the last one's, so that a time names one state of the space. Only a clock that was put
+    back by much is followed: until it has caught up, its times are ambiguous."""
+    return last_ns + 1 if 0 <= last_ns - clock_ns < CLOCK_STEP_NS else clock_ns
 
 
 def _check_history(request: CommitRequest, epoch: str, revision: int) -> None:

@@ -52,6 +52,7 @@ from remote.server.publiclinks import PublicLinks
 from remote.server.ratelimit import RateLimiter
 from remote.server.readiness import Readiness
 from remote.server.recovery import Recovery
+from remote.server.rewind import Rewind
 from remote.server.scrub import Scrubber, ScrubReport
 from remote.server.search import Search
 from remote.server.sharing import Sharing
@@ -92,6 +93,7 @@ class Service:
     files: Files
     trash: Trash
     history: History
+    rewind: Rewind
     file_uploads: FileUploads
     file_downloads: FileDownloads
     public_links: PublicLinks
@@ -278,6 +280,7 @@ def open_service(
         files=Files(database, namespace, clock, random),
         trash=Trash(database, namespace, clock, random),
         history=History(database),
+        rewind=Rewind(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
         public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),

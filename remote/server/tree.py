@@ -30,6 +30,7 @@ class Tree:
         self._changed_entries: dict[Key, Entry] = {}
         self._new_inodes: dict[bytes, InodeRow] = {}
         self._changed_inodes: dict[bytes, InodeRow] = {}
+        self._named_here: defaultdict[bytes, set[Key]] = defaultdict(set)  # the entries that were written, by what they hold
         self._written_names: defaultdict[bytes, dict[str, bytes | None]] = defaultdict(dict)
 
     # --------------------------------------------------------------------------------------------------- looking up
@@ -93,14 +94,10 @@ class Tree:
         found = rows.load_names(self._connection, self.root, known) if known else {}
         for id_ in wanted:
             names = {key for key in found.get(id_, ()) if not self._written(key)}
-            self._names[id_] = names | self._named_here(id_)
+            self._names[id_] = names | self._named_here.get(id_, set())
 
     def _written(self, key: Key) -> bool:
         return key in self._new_entries or key in self._changed_entries
-
-    def _named_here(self, id_: bytes) -> set[Key]:
-        written = (*self._new_entries.items(), *self._changed_entries.items())
-        return {key for key, entry in written if entry.inode == id_}
 
     # ----------------------------------------------------------------------------------------------------- changing
 
@@ -125,11 +122,13 @@ class Tree:
         (self._new_inodes if fresh else self._changed_inodes)[row.id] = row
 
     def _forget_name(self, id_: bytes, key: Key) -> None:
+        self._named_here[id_].discard(key)
         names = self._names.get(id_)
         if names is not None:
             names.discard(key)
 
     def _learn_name(self, id_: bytes, key: Key) -> None:
+        self._named_here[id_].add(key)
         names = self._names.get(id_)
         if names is not None:
             names.add(key)

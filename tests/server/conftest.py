@@ -19,6 +19,8 @@ ALWAYS_ON_BOTH = {
     "test_sharing.py",
     "test_trash.py",
     "test_history.py",
+    "test_rewind.py",
+    "test_rewind_at_random.py",
     "test_public_links.py",
     "test_sync_status.py",
     "test_conflicts.py",

@@ -174,6 +174,7 @@ async def test_no_route_leads_the_second_account_to_what_the_first_one_has(world
         ("POST", "/v1/shares/unshare"): [({}, {"path": "/ours"})],
         ("POST", "/v1/invitations/accept"): [({}, {"space": shared})],
         ("POST", "/v1/invitations/decline"): [({}, {"space": shared})],
+        ("POST", "/v1/files/rewind"): [({}, {"path": "/d", "to_ns": world.clock()})],
     }
     elsewhere = {("GET", "/v1/files/upload"), ("POST", "/v1/files/upload")}  # below
     of_spaces = {(method, path) for method, path in routes(world) if "{space}" in path}  # above

@@ -338,3 +338,24 @@ async def test_a_conflict_is_told_with_the_path_of_its_owner(ada: Device, bob: D
     await bob.try_commit(create(space, name, new_id(), b"x"), number=1, space=space)
     newest = (await ada.get("/v1/notifications"))["notifications"][0]
     assert (newest["topic"], newest["path"]) == ("conflict", f"/plans/{name}")
+
+
+async def test_a_rewind_leaves_mounts_and_reaches_into_shared_folders(world: World, ada: Device, bob: Device, plans: str) -> None:
+    world.clock.advance(10)
+    before = world.clock()
+    world.clock.advance(10)
+    await share(ada, bob)
+    await bob.post("/v1/files/folder", {"path": "/work"})
+    world.clock.advance(10)
+    then = world.clock()
+    world.clock.advance(10)
+    await bob.send("DELETE", "/v1/files", params={"path": "/plans/a.txt"})
+    done = await bob.post("/v1/files/rewind", {"path": "/plans", "to_ns": then})
+    assert (done["restored"], done["complete"]) == (1, True)
+    assert await text(ada, "/plans/a.txt") == "alpha"
+    back = await ada.post("/v1/files/rewind", {"path": "/", "to_ns": before})
+    assert back["complete"]
+    assert await names(ada, "/") == ["plans", "plans (2)"], "the folder as it was, beside the shared one"
+    assert await names(ada, "/plans") == await names(ada, "/plans (2)") == ["a.txt", "deep"]
+    assert await text(bob, "/plans/a.txt") == "alpha"
+    assert (await bob.post("/v1/files/rewind", {"path": "/", "to_ns": before}))["left"] == 1

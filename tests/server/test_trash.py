@@ -252,7 +252,7 @@ async def test_versions_and_trash_go_when_their_time_is_over(world: World, ada: 
     await ada.refresh()
     await restore(ada, tree["/d/g"])
     assert expire_all() == (0, 0)
-    world.clock.advance(1)
+    world.clock.advance(2)
     assert expire_all() == (3, 2), "/d/e and /d/e/f; /d came back with /d/g"
     assert [row["size"] for row in await versions(ada, path="/d/g")] == [4]
     assert await listed(ada) == {}

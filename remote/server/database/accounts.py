@@ -100,7 +100,14 @@ def add(connection: Connection, account: NewAccount) -> None:
         )
     )
     connection.execute(
-        insert(spaces).values(id=account.space, owner=account.id, kind="personal", rev=1, created_ns=account.created_ns)
+        insert(spaces).values(
+            id=account.space,
+            owner=account.id,
+            kind="personal",
+            rev=1,
+            created_ns=account.created_ns,
+            names_since_ns=account.created_ns,
+        )
     )
     connection.execute(insert(members).values(space_id=account.space, account_id=account.id, role="owner"))
     connection.execute(

@@ -17,7 +17,7 @@ def all_spaces(connection: Connection) -> list[bytes]:
 def note_revision(connection: Connection, space: bytes, now_ns: int) -> None:
     """Write down what the space has reached, unless a note says so already."""
     here = revision_marks.c.space_id == space
-    now = lock_space(connection, space)
+    now = lock_space(connection, space).rev
     if connection.execute(select(func.max(revision_marks.c.rev)).where(here)).scalar_one() != now:
         connection.execute(delete(revision_marks).where(here, revision_marks.c.noted_ns == now_ns))
         connection.execute(insert(revision_marks).values(space_id=space, noted_ns=now_ns, rev=now))

@@ -64,6 +64,15 @@ def manifest_lengths(
     return found
 
 
+def manifest_sizes(connection: Connection, space: bytes, ids: Collection[bytes]) -> dict[bytes, int]:
+    """The lengths of those that are there."""
+    found: dict[bytes, int] = {}
+    for some in batches(ids):
+        query = select(manifests.c.id, manifests.c.length).where(manifests.c.space_id == space, manifests.c.id.in_(some))
+        found.update((id_, length) for id_, length in connection.execute(query))
+    return found
+
+
 def length_of_manifests(connection: Connection, space: bytes, ids: Collection[bytes]) -> int:
     """Bytes of all of them together."""
     total = func.coalesce(func.sum(manifests.c.length), 0)
@@ -94,15 +103,17 @@ def version(connection: Connection, space: bytes, inode: bytes, manifest_id: byt
     here = (versions.c.space_id == space) & (versions.c.inode == inode) & (versions.c.manifest_id == manifest_id)
     query = select(versions).where(here).order_by(versions.c.content_rev.desc()).limit(1)
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    return _version(row)
+    return None if row is None else version_row(row)
+
+
+def version_row(row: Row[Any]) -> Version:
+    return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
 
 
 def versions_of(connection: Connection, space: bytes, inode: bytes) -> list[Version]:
     """All of an inode, the newest first; of contents that are equal, but chunked differently by two devices, one."""
     rows = connection.execute(_newest_first(space, inode))
-    return list({row.content_rev: _version(row) for row in reversed(rows.all())}.values())[::-1]
+    return list({row.content_rev: version_row(row) for row in reversed(rows.all())}.values())[::-1]
 
 
 def page_of_versions(
@@ -113,17 +124,13 @@ def page_of_versions(
     if before is not None:
         query = query.where(versions.c.content_rev < before)
     rows = connection.execute(query.limit(limit + 1)).all()
-    found = {row.content_rev: _version(row) for row in reversed(rows[:limit])}
+    found = {row.content_rev: version_row(row) for row in reversed(rows[:limit])}
     return list(found.values())[::-1], rows[limit - 1].content_rev if len(rows) > limit else None
 
 
 def _newest_first(space: bytes, inode: bytes) -> Select[Any]:
     here = (versions.c.space_id == space) & (versions.c.inode == inode)
     return select(versions).where(here).order_by(versions.c.content_rev.desc(), versions.c.created_ns, versions.c.manifest_id)
-
-
-def _version(row: Row[Any]) -> Version:
-    return Version(row.inode, row.content_rev, row.manifest_id, row.size, row.sha256, row.mtime_ns, row.device_id, row.created_ns)
 
 
 def replaced_before(

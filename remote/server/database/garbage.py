@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, except_, func, insert, select, union, update
 
+from remote.server.database import formernames
 from remote.server.database.schema import (
     accounts,
     dead_objects,
@@ -282,7 +283,11 @@ def closed_spaces(connection: Connection, before_ns: int) -> list[tuple[bytes, b
 
 
 def empty_space(connection: Connection, space: bytes, limit: int) -> int:
-    """Remove at most `limit` inodes with all that hangs on them; how many they were. For a space without members."""
+    """Remove at most `limit` former names, and then inodes with all that hangs on them; how many of the ones or the others.
+    For a space without members."""
+    names = formernames.remove_of(connection, space, limit)
+    if names == limit:
+        return names
     here = inodes.c.space_id == space
     ids = list(connection.execute(select(inodes.c.id).where(here).order_by(inodes.c.id).limit(limit)).scalars())
     for some in batches(ids):

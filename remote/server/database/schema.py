@@ -248,6 +248,10 @@ spaces = Table(
     Column("kind", Text, nullable=False),  # 'personal', 'shared'
     Column("rev", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Column(
+        "changed_ns", BigInteger, nullable=False, server_default="0"
+    ),  # time of the last commit; 0: none since there are these
+    Column("names_since_ns", BigInteger, nullable=False, server_default="0"),  # what the tree was at any time since is known
     Column("collected", BigInteger, nullable=False, server_default="0"),  # tombstones of revisions up to this may be gone
     Column(
         "unswept", BigInteger, nullable=False, server_default="0"
@@ -320,6 +324,22 @@ entries = Table(
     Index(None, "space_id", "inode"),
     sqlite_with_rowid=False,
 )
+
+former_names = Table(
+    "former_names",
+    metadata,
+    Column("space_id", ID, ForeignKey("spaces.id"), primary_key=True),
+    Column("parent", ID, primary_key=True),
+    Column("name", EXACT_TEXT, primary_key=True),
+    Column("rev", BigInteger, primary_key=True),  # of the commit that changed what the name holds
+    Column("changed_ns", BigInteger, nullable=False),  # its time
+    Column("inode", ID),  # what the name held before; null: nothing
+    Column("inode_created_ns", BigInteger),  # when that was made: its row may have gone
+    Index(None, "space_id", "changed_ns", "parent", "name", "rev"),
+    Index(None, "space_id", "inode", "inode_created_ns", "changed_ns"),  # all that is asked, or SQLite would not take it
+    sqlite_with_rowid=False,
+)
+"""A name that got an inode made in the same commit, and held nothing before, has no row: the inode's own time says it."""
 
 commits = Table(
     "commits",

@@ -54,7 +54,8 @@ class Person:
 
 def add_space(connection: Connection, space: bytes, owner: bytes, revision: int, now_ns: int) -> None:
     """A shared space, which has no root folder yet."""
-    connection.execute(insert(spaces).values(id=space, owner=owner, kind="shared", rev=revision, created_ns=now_ns))
+    times = {"created_ns": now_ns, "changed_ns": now_ns, "names_since_ns": now_ns}
+    connection.execute(insert(spaces).values(id=space, owner=owner, kind="shared", rev=revision, **times))
 
 
 def shared_by(connection: Connection, owner: bytes) -> Sequence[bytes]:

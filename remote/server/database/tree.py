@@ -56,9 +56,23 @@ def batches(values: Collection[T]) -> Iterator[list[T]]:
 # -------------------------------------------------------------------------------------------------- space and commits
 
 
-def lock_space(connection: Connection, space: bytes) -> int:
-    """The space's revision; nobody else commits to it until this transaction ends."""
-    return int(connection.execute(_LOCK, {"space": space}).scalar_one())
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a space has come to: the revision, and the time, of its last commit."""
+
+    rev: int
+    changed_ns: int
+
+
+def lock_space(connection: Connection, space: bytes) -> Reached:
+    """Nobody else commits to the space until this transaction ends."""
+    row = connection.execute(_LOCK, {"space": space}).one()
+    return Reached(row.rev, row.changed_ns)
+
+
+def last_change(connection: Connection, space: bytes) -> int:
+    """The time of the space's last commit."""
+    return int(connection.execute(select(spaces.c.changed_ns).where(spaces.c.id == space)).scalar_one())
 
 
 def revision(connection: Connection, space: bytes) -> int:
@@ -71,8 +85,8 @@ def revision_and_collected(connection: Connection, space: bytes) -> tuple[int, i
     return row.rev, row.collected
 
 
-def set_revision(connection: Connection, space: bytes, rev: int) -> None:
-    connection.execute(_SET_REVISION, {"space": space, "new": rev})
+def set_reached(connection: Connection, space: bytes, reached: Reached) -> None:
+    connection.execute(_SET_REACHED, {"space": space, "new": reached.rev, "at": reached.changed_ns})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +115,8 @@ def record_commit(
 _SPACE_ID = bindparam("space", type_=spaces.c.id.type)
 _REVISION = select(spaces.c.rev, spaces.c.collected).where(spaces.c.id == _SPACE_ID)
 # All locks of rows share the key: a row that refers to a locked one can be inserted by others.
-_LOCK = select(spaces.c.rev).where(spaces.c.id == _SPACE_ID).with_for_update(key_share=True)
-_SET_REVISION = update(spaces).where(spaces.c.id == _SPACE_ID).values(rev=bindparam("new"))
+_LOCK = select(spaces.c.rev, spaces.c.changed_ns).where(spaces.c.id == _SPACE_ID).with_for_update(key_share=True)
+_SET_REACHED = update(spaces).where(spaces.c.id == _SPACE_ID).values(rev=bindparam("new"), changed_ns=bindparam("at"))
 _OF_REPLICA = and_(
     commits.c.space_id == _SPACE_ID,
     commits.c.device_id == bindparam("device"),

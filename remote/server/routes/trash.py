@@ -1,4 +1,4 @@
-"""The trash, and former versions of files."""
+"""The trash, former versions of files, and folders as they were."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from remote.fileapi import (
     Restored,
     RestoreRequest,
     RestoreVersion,
+    RewindRequest,
+    Rewound,
     TrashList,
     VersionList,
 )
@@ -44,6 +46,15 @@ async def restore_version(request: Request, caller: FilesWriter) -> Response:
     service = service_of(request)
     body = await read_model(request, RestoreVersion)
     return announce(request, await service.in_thread(service.trash.restore_version, caller, body))
+
+
+@router.post("/v1/files/rewind", **describe(Rewound, RewindRequest))
+async def rewind(request: Request, caller: FilesWriter) -> Response:
+    """Make a folder, or everything, what it was at a time; a thousand changes in a request."""
+    service = service_of(request)
+    body = await read_model(request, RewindRequest)
+    done = await service.in_thread(service.rewind.rewind, caller, body)
+    return answer(done.answer) if done.answer.undo_ns is None else announce(request, done)
 
 
 @router.get("/v1/trash", **describe(TrashList))
