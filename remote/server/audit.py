@@ -46,6 +46,7 @@ class Action(StrEnum):
     OPEN_LINK = "link.open"
     INVITE = "admin.invite"
     MAKE_PASSWORD_CODE = "admin.reset-password"
+    ROTATE_KEYS = "admin.rotate-keys"
 
 
 @dataclass(slots=True)

@@ -155,7 +155,7 @@ class TiersConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Everything that can be chosen. Only `data`, the folder that holds the database, the objects and the keys, must be."""
+    """Everything that can be chosen. Only `data`, the folder that holds the database and the objects, must be."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -24,7 +24,7 @@ from remote.api import StoreUnavailable as Unavailable
 from remote.problems import error_from_store
 from remote.protocol import Link
 from remote.server.config import S3Config
-from remote.server.folder import Key
+from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.s3 import S3Store

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from remote.crashpoints import crash_point
 from remote.protocol import Link
-from remote.server.folder import Key, make_folder
+from remote.server.folder import make_folder
+from remote.server.keys import Keys
 from remote.server.objects.names import DurableNames
 from remote.server.objects.signing import Grant, sign, verify
 from remote.server.objects.store import LISTED, Listed, NoSuchObject, Stored, StoreUnavailable
@@ -53,12 +54,12 @@ class LocalStore:
     needs_md5 = False
 
     def __init__(
-        self, folder: Path, key: Key, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
+        self, folder: Path, keys: Keys, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
     ) -> None:
         """`clear`: nobody else is using the folder, so what a PUT left there goes."""
         self._folder = folder
         self._incoming = folder / "incoming"
-        self._key = key
+        self._keys = keys
         self._clock = clock
         self._random = random
         self._names = DurableNames()
@@ -141,7 +142,7 @@ class LocalStore:
 
     def verify(self, method: str, key: str, query: str) -> Grant:
         """What the link allows; `signing.BadLink`."""
-        return verify(method, key, query, self._key.kid, self._key.secret, self._clock() / 10**9)
+        return verify(method, key, query, self._keys, self._clock() / 10**9)
 
     def incoming(self, grant: Grant) -> IncomingObject:
         """Begin to receive the object of a PUT. `StoreUnavailable`."""
@@ -169,7 +170,7 @@ class LocalStore:
             raise _unavailable(error) from error
 
     def _url(self, base: str, grant: Grant) -> str:
-        return f"{base}{PREFIX}{grant.key}?{sign(grant, self._key.kid, self._key.secret)}"
+        return f"{base}{PREFIX}{grant.key}?{sign(grant, self._keys.signing())}"
 
     def _expiry(self, seconds: int) -> int:
         return self._clock() // 10**9 + seconds

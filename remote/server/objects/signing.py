@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
+from remote.server.keys import Key, Keys
+
 Method = Literal["GET", "PUT"]
 VERSION = "1"
 _QUERY_MAX = 1000
@@ -28,13 +30,13 @@ class BadLink(Exception):
     """The link is forged, damaged, expired, or for something else."""
 
 
-def sign(grant: Grant, kid: str, secret: bytes) -> str:
+def sign(grant: Grant, by: Key) -> str:
     """The query that carries `grant`."""
-    fields = _fields(grant, kid)
-    return urlencode([*fields, ("s", _signature(grant, fields, secret))])
+    fields = _fields(grant, by.kid)
+    return urlencode([*fields, ("s", _signature(grant, fields, by.secret))])
 
 
-def verify(method: str, key: str, query: str, kid: str, secret: bytes, now_seconds: float) -> Grant:
+def verify(method: str, key: str, query: str, keys: Keys, now_seconds: float) -> Grant:
     """The grant in `query`, if it was signed for this method and key and has not expired; else `BadLink`."""
     if len(query) > _QUERY_MAX:
         raise BadLink("the query is too long")
@@ -43,8 +45,11 @@ def verify(method: str, key: str, query: str, kid: str, secret: bytes, now_secon
         grant = _read(method, key, given)
     except (ValueError, KeyError) as error:
         raise BadLink("the query is incomplete") from error
-    fields = _fields(grant, kid)
-    expected = _signature(grant, fields, secret)
+    by = keys.verifying(given.get("k", ""))
+    if by is None:
+        raise BadLink("it was signed by no key that is good now")
+    fields = _fields(grant, by.kid)
+    expected = _signature(grant, fields, by.secret)
     if not hmac.compare_digest(expected.encode(), given.get("s", "").encode()) or dict(fields) | {"s": expected} != given:
         raise BadLink("the signature does not fit")
     if now_seconds >= grant.expires:
