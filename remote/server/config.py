@@ -19,6 +19,8 @@ from remote.accountapi import TierName
 GIB = 2**30
 TIB = 2**40
 _PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _CONTENT_TYPES = re.compile(r"\*/\*|[a-z0-9!#$&^_.+-]+/(\*|[a-z0-9!#$&^_.+-]+)")
 
 
@@ -68,6 +70,21 @@ class S3Config:
                 raise ValueError(f"the S3 endpoint {url!r} does not begin with http:// or https://")
         if self.sse_kms_key is not None and self.sse != "aws:kms":
             raise ValueError("a KMS key is for the S3 encryption aws:kms only")
+
+
+@dataclass(frozen=True, slots=True)
+class CorsConfig:
+    """Pages of other origins, which may use the API in a browser."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """`https://app.example.org`, as browsers write it; none: no page of another origin reads an answer."""
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        for origin in self.origins:
+            require_origin("cors.origins", origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +206,7 @@ class ServerConfig:
     """How long a link to an object is good."""
     s3: S3Config | None = None
     """Where objects are kept; None: in the data folder."""
+    cors: CorsConfig = field(default_factory=CorsConfig)
     smtp: SmtpConfig | None = None
     """Who takes e-mails; None: nobody, and a forgotten password is the administrator's business."""
     tiers: TiersConfig = field(default_factory=TiersConfig)
@@ -222,6 +240,18 @@ class ServerConfig:
             raise ValueError(f"the public URL {self.public_url!r} does not begin with http:// or https://")
         if self.database is not None and _drivername(self.database) not in ("postgresql", "postgresql+psycopg"):
             raise ValueError("the database's URL must be like postgresql+psycopg://user@host/name")
+
+
+def require_origin(key: str, text: str) -> None:
+    """`ValueError`, unless it is an origin as browsers write one, and its pages cannot be forged by who stands between."""
+    wrong = f"{key}: {text!r} is no origin like https://app.example.org"
+    if _ORIGIN.fullmatch(text) is None:
+        raise ValueError(f"{wrong}: a scheme and a host in lower case, a port if need be, nothing after it, and no *")
+    parts = urlsplit(text)
+    if parts.port == {"https": 443, "http": 80}[parts.scheme]:
+        raise ValueError(f"{wrong}: browsers leave out the usual port")
+    if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
+        raise ValueError(f"{wrong}: http is for this machine only ({', '.join(_THIS_MACHINE)})")
 
 
 def _drivername(url: str) -> str:
