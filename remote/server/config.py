@@ -88,6 +88,16 @@ class CorsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectsConfig:
+    """Of the embedded object store."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    bind_address: bool = False
+    """A link is good only from the address from which it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class SmtpConfig:
     """A server that takes the service's e-mails."""
 
@@ -204,6 +214,7 @@ class ServerConfig:
     """Of the log on stderr: lines for people, or a JSON object in each."""
     link_seconds: int = 300
     """How long a link to an object is good."""
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     s3: S3Config | None = None
     """Where objects are kept; None: in the data folder."""
     cors: CorsConfig = field(default_factory=CorsConfig)
@@ -234,6 +245,11 @@ class ServerConfig:
                 raise ValueError(
                     f"trusted_proxies: {proxy!r} is no address like 10.0.0.5, and no network like 10.0.0.0/24"
                 ) from None
+        if self.objects.bind_address and self.s3 is not None:
+            raise ValueError(
+                "objects.bind_address is for the embedded object store: what an S3 store checks of a link has no place for an "
+                "address; leave it out, or let the bucket's own policy name addresses (aws:SourceIp)"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: both, or none")
         if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):

@@ -54,6 +54,7 @@ def test_a_data_folder_where_nobody_names_one(tmp_path: Path) -> None:
         ('[cors]\norigins = ["null"]', "is no origin"),
         ('[cors]\norigins = ["https://example.org:443"]', "the usual port"),
         ('[cors]\norigins = ["http://example.org"]', "this machine only"),
+        ('[objects]\nbind_address = true\n[s3]\nbucket = "b"', "is for the embedded object store"),
         ("[tiers.pro]\ncontent_types = []", r"tiers\.pro: content_types must name a type"),
     ],
 )

@@ -24,6 +24,8 @@ class Grant:
     expires: int
     length: int | None = None
     sha256: bytes | None = None
+    address: str | None = None
+    """From where alone it is good; None: from everywhere."""
 
 
 class BadLink(Exception):
@@ -36,8 +38,8 @@ def sign(grant: Grant, by: Key) -> str:
     return urlencode([*fields, ("s", _signature(grant, fields, by.secret))])
 
 
-def verify(method: str, key: str, query: str, keys: Keys, now_seconds: float) -> Grant:
-    """The grant in `query`, if it was signed for this method and key and has not expired; else `BadLink`."""
+def verify(method: str, key: str, query: str, keys: Keys, now_seconds: float, address: str = "") -> Grant:
+    """The grant in `query`, if it was signed for this method, key and caller's address and has not expired; else `BadLink`."""
     if len(query) > _QUERY_MAX:
         raise BadLink("the query is too long")
     try:
@@ -52,17 +54,19 @@ def verify(method: str, key: str, query: str, keys: Keys, now_seconds: float) ->
     expected = _signature(grant, fields, by.secret)
     if not hmac.compare_digest(expected.encode(), given.get("s", "").encode()) or dict(fields) | {"s": expected} != given:
         raise BadLink("the signature does not fit")
+    if grant.address is not None and grant.address != address:
+        raise BadLink("it is for another address than the one that you come from")
     if now_seconds >= grant.expires:
         raise BadLink("the link has expired")
     return grant
 
 
 def _read(method: str, key: str, given: dict[str, str]) -> Grant:
-    expires = int(given["e"])
+    expires, address = int(given["e"]), given.get("a")
     if method == "PUT":
-        return Grant("PUT", key, expires, int(given["l"]), bytes.fromhex(given["h"]))
+        return Grant("PUT", key, expires, int(given["l"]), bytes.fromhex(given["h"]), address)
     if method == "GET":
-        return Grant("GET", key, expires)
+        return Grant("GET", key, expires, address=address)
     raise ValueError(method)
 
 
@@ -72,6 +76,8 @@ def _fields(grant: Grant, kid: str) -> list[tuple[str, str]]:
         fields.append(("l", str(grant.length)))
     if grant.sha256 is not None:
         fields.append(("h", grant.sha256.hex()))
+    if grant.address is not None:
+        fields.append(("a", grant.address))
     return fields
 
 
