@@ -160,10 +160,10 @@ SERVICE_POINTS = {
     "service.garbage.forgetting": "they are forgotten, and that is not committed",
     "service.epoch.beginning": "a restored service begins a new epoch, in a transaction that is not committed",
     "service.epoch.begun": "the new epoch has begun; the service was not started",
-    "service.start.key-written": "a new key is in a temporary file",
     "service.start.migrating": "the schema is new, in a transaction that is not committed",
     "service.start.migrated": "the schema is new; the database has no epoch if it had none",
     "service.start.epoch": "the epoch is stored; left-over uploads are not cleared",
+    "service.start.keys": "a key that signs is stored; a file in which it was before is still there",
     "service.start.clearing": "a left-over of a broken upload is about to be removed",
     "service.start.opened": "the service is open; it does not listen",
 }

@@ -38,6 +38,7 @@ def add_to(app: typer.Typer) -> None:
     admin.command("gc")(gc)
     admin.command("scrub")(scrub)
     admin.command("recount")(recount)
+    admin.command("rotate-keys")(rotate_keys)
     admin.command("backup")(backup)
     admin.command("restore")(restore)
     app.add_typer(admin, name="admin", rich_help_panel="Service")
@@ -220,6 +221,44 @@ def recount(
     lines = [f"{email}: {human_size(one.told)} was written down, {verb} {human_size(one.found)}" for email, one in wrong]
     found = [{"email": email, "told": one.told, "found": one.found} for email, one in wrong]
     emit({"wrong": found, "mended": not dry_run}, "\n".join(printable(line) for line in lines) or "all accounts are right", json)
+
+
+def rotate_keys(
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Only these: tokens, or objects (the embedded store's links)."),
+    ] = None,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Drop the old keys now, as after a leak: what they signed is refused.")
+    ] = False,
+    dry_run: DryRun = False,
+    config: Config = None,
+    data: Data = None,
+    database: DatabaseUrl = None,
+    json: JsonOption = False,
+) -> None:
+    """Make new keys, which sign tokens and links from then on. Safe while the service runs; nobody is logged out.
+
+    Within a quarter of a minute all processes of the service sign with the new keys. The old ones are good until everything
+    that they signed has ended, a little more than an hour. With --at-once they are refused within five seconds: devices get
+    new tokens by themselves; links that were given out have to be asked for again, and downloads by public links begin anew.
+    """
+    from remote.server.folder import DataFolderError
+    from remote.server.service import rotate_keys as rotate
+
+    settings = load_settings(config, {"data": data, "database": database})
+    try:
+        rotations = rotate(settings, names, at_once=at_once, dry_run=dry_run)
+    except ValueError as error:
+        fail(f"--name: {error}", ExitCode.USAGE)
+    except DataFolderError as error:
+        fail(str(error))
+    would = "would sign" if dry_run else "signs"
+    lines = []
+    for each in rotations:
+        old = "is refused from now on" if each.good_until_ns is None else f"is good until {moment(each.good_until_ns)}"
+        lines.append(f"{each.name}: a new key {would} from {moment(each.signs_from_ns)}; what others signed {old}")
+    emit({"keys": [asdict(each) for each in rotations], "at_once": at_once, "dry_run": dry_run}, "\n".join(lines), json)
 
 
 def backup(

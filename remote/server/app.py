@@ -28,6 +28,7 @@ from remote import accountapi, fileapi, historyapi, linkapi, notificationapi, pr
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
+from remote.server.cors import SharedWith
 from remote.server.logs import loggable_path
 from remote.server.patience import Patience
 from remote.server.problems import Refused, invalid_field, problem_response
@@ -117,6 +118,8 @@ def create_app(
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
     app.add_exception_handler(Exception, _on_failure)
     app.add_middleware(Patience, seconds=config.patience_seconds)
+    if config.cors.origins:
+        app.add_middleware(SharedWith, origins=config.cors.origins)
     app.add_middleware(RequestLog, metrics=service.metrics)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app

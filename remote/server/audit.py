@@ -53,6 +53,7 @@ class Action(StrEnum):
     DECLINE_SHARE = "share.decline"
     INVITE = "admin.invite"
     MAKE_PASSWORD_CODE = "admin.reset-password"
+    ROTATE_KEYS = "admin.rotate-keys"
 
 
 @dataclass(slots=True)

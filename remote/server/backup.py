@@ -27,6 +27,7 @@ from remote.server.objects.local import path_of
 from remote.server.objects.store import object_key
 
 KEYS = ("tokens.key", "objects.key")
+"""Where keys are until a service that keeps them in its database has been started."""
 _PIECE = 2**20
 
 Told = Callable[[int, int], None]
@@ -71,8 +72,7 @@ def back_up(config: ServerConfig, target: Path, told: Told = lambda done, total:
     with _alone(target):
         snapshot = target / "aloft.db.new"
         _copy_database(source, snapshot)
-        for key in KEYS:
-            write_private(target / key, (config.data / key).read_bytes())
+        _copy_keys(config.data, target)
         named = _objects_of(snapshot)
         report = _copy_objects(config.data / "objects", target / "objects", named, told)
         snapshot.replace(sqlite_file(target))
@@ -93,8 +93,7 @@ def restore(backup: Path, data: Path, told: Told = lambda done, total: None) -> 
     make_folder(data)
     with _alone(data):
         report = _copy_objects(backup / "objects", data / "objects", _objects_of(sqlite_file(backup)), told)
-        for key in KEYS:
-            write_private(data / key, (backup / key).read_bytes())
+        _copy_keys(backup, data)
         shutil.rmtree(data / "restoring", ignore_errors=True)
         make_folder(data / "restoring")
         _copy_database(sqlite_file(backup), sqlite_file(data / "restoring"))
@@ -103,6 +102,14 @@ def restore(backup: Path, data: Path, told: Told = lambda done, total: None) -> 
         sync_folder(data)
         shutil.rmtree(data / "restoring")
     return report
+
+
+def _copy_keys(source: Path, target: Path) -> None:
+    for name in KEYS:
+        if (source / name).exists():
+            write_private(target / name, (source / name).read_bytes())
+        else:
+            (target / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from remote.accountapi import TierName
 GIB = 2**30
 TIB = 2**40
 _PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _CONTENT_TYPES = re.compile(r"\*/\*|[a-z0-9!#$&^_.+-]+/(\*|[a-z0-9!#$&^_.+-]+)")
 
 
@@ -68,6 +70,31 @@ class S3Config:
                 raise ValueError(f"the S3 endpoint {url!r} does not begin with http:// or https://")
         if self.sse_kms_key is not None and self.sse != "aws:kms":
             raise ValueError("a KMS key is for the S3 encryption aws:kms only")
+
+
+@dataclass(frozen=True, slots=True)
+class CorsConfig:
+    """Pages of other origins, which may use the API in a browser."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """`https://app.example.org`, as browsers write it; none: no page of another origin reads an answer."""
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        for origin in self.origins:
+            require_origin("cors.origins", origin)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsConfig:
+    """Of the embedded object store."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    bind_address: bool = False
+    """A link is good only from the address from which it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +182,7 @@ class TiersConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Everything that can be chosen. Only `data`, the folder that holds the database, the objects and the keys, must be."""
+    """Everything that can be chosen. Only `data`, the folder that holds the database and the objects, must be."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -187,8 +214,10 @@ class ServerConfig:
     """Of the log on stderr: lines for people, or a JSON object in each."""
     link_seconds: int = 300
     """How long a link to an object is good."""
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     s3: S3Config | None = None
     """Where objects are kept; None: in the data folder."""
+    cors: CorsConfig = field(default_factory=CorsConfig)
     smtp: SmtpConfig | None = None
     """Who takes e-mails; None: nobody, and a forgotten password is the administrator's business."""
     tiers: TiersConfig = field(default_factory=TiersConfig)
@@ -216,12 +245,29 @@ class ServerConfig:
                 raise ValueError(
                     f"trusted_proxies: {proxy!r} is no address like 10.0.0.5, and no network like 10.0.0.0/24"
                 ) from None
+        if self.objects.bind_address and self.s3 is not None:
+            raise ValueError(
+                "objects.bind_address is for the embedded object store: what an S3 store checks of a link has no place for an "
+                "address; leave it out, or let the bucket's own policy name addresses (aws:SourceIp)"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: both, or none")
         if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):
             raise ValueError(f"the public URL {self.public_url!r} does not begin with http:// or https://")
         if self.database is not None and _drivername(self.database) not in ("postgresql", "postgresql+psycopg"):
             raise ValueError("the database's URL must be like postgresql+psycopg://user@host/name")
+
+
+def require_origin(key: str, text: str) -> None:
+    """`ValueError`, unless it is an origin as browsers write one, and its pages cannot be forged by who stands between."""
+    wrong = f"{key}: {text!r} is no origin like https://app.example.org"
+    if _ORIGIN.fullmatch(text) is None:
+        raise ValueError(f"{wrong}: a scheme and a host in lower case, a port if need be, nothing after it, and no *")
+    parts = urlsplit(text)
+    if parts.port == {"https": 443, "http": 80}[parts.scheme]:
+        raise ValueError(f"{wrong}: browsers leave out the usual port")
+    if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
+        raise ValueError(f"{wrong}: http is for this machine only ({', '.join(_THIS_MACHINE)})")
 
 
 def _drivername(url: str) -> str:

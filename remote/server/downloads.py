@@ -9,7 +9,7 @@ from remote.server.access import member_of
 from remote.server.database import contents as rows
 from remote.server.database.engine import Database
 from remote.server.devices import Caller
-from remote.server.objects.store import ObjectStore, object_key
+from remote.server.objects.store import LinkBase, ObjectStore, object_key
 from remote.server.problems import Refused, not_found
 
 MANIFESTS_BYTES_MAX = 64 * 2**20
@@ -22,7 +22,7 @@ class Downloads:
         self._store = store
         self._link_seconds = link_seconds
 
-    def plan(self, caller: Caller, space: bytes, wanted: Sequence[bytes], base: str) -> DownloadPlan:
+    def plan(self, caller: Caller, space: bytes, wanted: Sequence[bytes], base: LinkBase) -> DownloadPlan:
         """`Refused` (not found) if any of the objects is not one that a content of the space names."""
         with self._database.read() as connection:
             owner = member_of(connection, caller, space).owner

@@ -22,7 +22,7 @@ from remote.server.certificate import examine_certificate
 from remote.server.config import S3Config, ServerConfig
 from remote.server.database.examine import examine_postgresql, examine_sqlite
 from remote.server.findings import Finding, failed, warning, well
-from remote.server.folder import Key
+from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.probe import SUBJECT as STORE

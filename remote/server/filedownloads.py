@@ -24,7 +24,7 @@ from remote.server.database.tree import InodeRow
 from remote.server.devices import Caller
 from remote.server.files import open_path, open_trees
 from remote.server.mediatypes import media_type
-from remote.server.objects.store import NoSuchObject, ObjectStore, StoreUnavailable, object_key
+from remote.server.objects.store import LinkBase, NoSuchObject, ObjectStore, StoreUnavailable, object_key
 from remote.server.paths import find, place_of, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.tree import Tree
@@ -81,7 +81,7 @@ class FileDownloads:
         self._store = store
         self._link_seconds = link_seconds
 
-    def plan(self, caller: Caller, wanted: Wanted, start: int, end: int | None, base: str) -> FileDownload:
+    def plan(self, caller: Caller, wanted: Wanted, start: int, end: int | None, base: LinkBase) -> FileDownload:
         """The chunks that hold the bytes [start, end), as many as fit into one answer."""
         with self._database.read() as connection:
             found = self._find(connection, caller, wanted)
@@ -104,7 +104,7 @@ class FileDownloads:
             expires_in=self._link_seconds,
         )
 
-    def link(self, caller: Caller, wanted: Wanted, chunk: bytes, base: str) -> Link:
+    def link(self, caller: Caller, wanted: Wanted, chunk: bytes, base: LinkBase) -> Link:
         """A fresh link for one object of the version."""
         with self._database.read() as connection:
             found = self._find(connection, caller, wanted)
@@ -152,7 +152,7 @@ class FileDownloads:
         stored = rows.stored_objects(connection, found.owner, ids)
         return {id_: stored[id_] for id_ in ids}
 
-    def _link(self, base: str, owner: bytes, stored: StoredObject) -> Link:
+    def _link(self, base: LinkBase, owner: bytes, stored: StoredObject) -> Link:
         key = object_key(owner, stored.object_id, stored.generation)
         return self._store.sign_get(base, key, stored.object_id, self._link_seconds)
 

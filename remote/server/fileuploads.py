@@ -40,6 +40,7 @@ from remote.server.edits import FILE_MODE, Changes, resolve_conflict
 from remote.server.files import Condition, Done, file_info
 from remote.server.namespace import Edit, Namespace
 from remote.server.news import News, post
+from remote.server.objects.store import LinkBase
 from remote.server.paths import locate, place_of, reach, split_new_path, split_path
 from remote.server.problems import Refused, not_found
 from remote.server.quota import SESSION_NS
@@ -66,7 +67,7 @@ class FileUploads:
         self._clock = clock
         self._random = random
 
-    def begin(self, caller: Caller, request: BeginUpload, condition: Condition, base: str) -> Done[FileUpload]:
+    def begin(self, caller: Caller, request: BeginUpload, condition: Condition, base: LinkBase) -> Done[FileUpload]:
         """Reserve room for what is missing; `Refused` (quota, exists) before any byte is sent. Complete at once if nothing is."""
         names = split_new_path(request.path)
         manifest = _manifest(request)
@@ -123,7 +124,7 @@ class FileUploads:
             found = rows.all_open(connection, caller.account, fingerprint, LISTED_MAX)
         return FileUploadList(uploads=[_head(row) for row in found])
 
-    def state(self, caller: Caller, id_: bytes, base: str) -> FileUpload:
+    def state(self, caller: Caller, id_: bytes, base: LinkBase) -> FileUpload:
         """What is missing, by what the object store says."""
         row = self._row(caller, id_)
         if row.inode is not None:
@@ -147,11 +148,11 @@ class FileUploads:
             expires_in=self._uploads.link_seconds,
         )
 
-    def chunk(self, caller: Caller, id_: bytes, chunk: bytes, md5: bytes | None, base: str) -> UploadedChunk:
+    def chunk(self, caller: Caller, id_: bytes, chunk: bytes, md5: bytes | None, base: LinkBase) -> UploadedChunk:
         """Whether the object store has it; else a fresh link."""
         return self._chunk(self._plan_one(caller, self._row(caller, id_), chunk, md5, base), chunk)
 
-    def report(self, caller: Caller, id_: bytes, chunk: bytes, report: ChunkReport, base: str) -> UploadedChunk:
+    def report(self, caller: Caller, id_: bytes, chunk: bytes, report: ChunkReport, base: LinkBase) -> UploadedChunk:
         """As `chunk`; the ETag that the client was given must be that of the object store."""
         row = self._row(caller, id_)
         if report.status == "uploaded" and report.etag is not None:
@@ -223,7 +224,7 @@ class FileUploads:
         missing: list[bytes] = []
         unknown = self._unknown(caller, row)
         for some in _batches(unknown):
-            plan = self._uploads.plan(caller, row.space_id, some, "")
+            plan = self._uploads.plan(caller, row.space_id, some, LinkBase(""))
             missing += [link.id for link in plan.missing] + plan.unsigned
             if len(missing) >= LINKS_MAX:
                 break
@@ -247,7 +248,7 @@ class FileUploads:
             if id_ not in readable and id_ not in confirmed
         ]
 
-    def _plan_one(self, caller: Caller, row: FileUploadRow, chunk: bytes, md5: bytes | None, base: str) -> UploadPlan:
+    def _plan_one(self, caller: Caller, row: FileUploadRow, chunk: bytes, md5: bytes | None, base: LinkBase) -> UploadPlan:
         lengths = _stored_lengths(decode_manifest(row.manifest))
         if row.inode is not None or chunk not in lengths:
             raise not_found("There is no such chunk in an upload that is open.")

@@ -1,4 +1,4 @@
-"""The data folder: one service at a time, private to its user, with the keys that sign tokens and links."""
+"""The data folder: one service at a time, private to its user."""
 
 from __future__ import annotations
 
@@ -6,30 +6,17 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from remote.crashpoints import crash_point
+from remote.server.keys import KEY_BYTES, Key
 
-KEY_BYTES = 32
 SHARE_SECONDS = 30.0
 
 
 class DataFolderError(Exception):
     """The data folder cannot be used; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    kid: str
-    secret: bytes
-
-
-def new_key(random: Callable[[int], bytes]) -> Key:
-    return Key(random(8).hex(), random(KEY_BYTES))
 
 
 class DataFolder:
@@ -78,20 +65,26 @@ class DataFolder:
     def objects(self) -> Path:
         return self.path / "objects"
 
-    def key(self, name: str, random: Callable[[int], bytes]) -> Key:
-        """The key called `name`; made (readable by nobody else, and durable) if there is none."""
-        file = self.path / f"{name}.key"
-        if not file.exists():
-            fresh = new_key(random)
-            write_private(file, json.dumps({"kid": fresh.kid, "secret": fresh.secret.hex()}).encode())
+    def old_key(self, name: str) -> Key | None:
+        """The key called `name`, if it is still in a file, where keys were before they were in the database."""
+        file = self._key_file(name)
         try:
             known = json.loads(file.read_bytes())
             key = Key(str(known["kid"]), bytes.fromhex(known["secret"]))
+        except FileNotFoundError:
+            return None
         except (ValueError, KeyError, TypeError) as error:
             raise DataFolderError(f"{file} is damaged; restore it, or remove it (all devices then log in again)") from error
         if len(key.secret) < KEY_BYTES:
             raise DataFolderError(f"{file} holds a key that is too short; remove it (all devices then log in again)")
         return key
+
+    def forget_old_key(self, name: str) -> None:
+        """The database has it, durably, or has another one."""
+        self._key_file(name).unlink(missing_ok=True)
+
+    def _key_file(self, name: str) -> Path:
+        return self.path / f"{name}.key"
 
     def close(self) -> None:
         os.close(self._lock)
@@ -112,7 +105,6 @@ def write_private(file: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    crash_point("service.start.key-written")
     temporary.replace(file)
     sync_folder(file.parent)
 

@@ -208,6 +208,14 @@ def scrub_job(database: Database, store: ObjectStore, clock: Callable[[], int]) 
     return Job("scrub", HOUR_NS, scrub)
 
 
+def keys_job(forget_ended: Callable[[], int]) -> Job:
+    def forget(_proceed: Proceed) -> str:
+        count = forget_ended()
+        return f"forgot {count} keys that signed nothing that is good any more" if count else ""
+
+    return Job("keys", HOUR_NS, forget)
+
+
 def index_job(indexing: Indexing) -> Job:
     """It is wanted soon after each change, and so is not one of the usual ones. Half of the time it lets others go first: its
     thread takes the interpreter from those that answer requests."""

@@ -1,22 +1,36 @@
-"""Where the keys are that sign tokens and links: in the data folder of a service that is alone, else in the database."""
+"""Keys that sign, and what a signer asks of those who keep them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
-from remote.server.config import ServerConfig
-from remote.server.database import keys as rows
-from remote.server.database.engine import Database
-from remote.server.folder import DataFolder, Key, new_key
+KEY_BYTES = 32
 
 
-def service_key(config: ServerConfig, folder: DataFolder, database: Database, name: str, random: Callable[[int], bytes]) -> Key:
-    """The key called `name`, made if there is none: the same for all processes on one database."""
-    if config.database is None:
-        return folder.key(name, random)
-    with database.alone() as connection:
-        key = rows.find(connection, name)
-        if key is None:
-            key = new_key(random)
-            rows.add(connection, name, key)
-        return key
+class Keys(Protocol):
+    """The keys of one purpose: one signs now, and one or several are good for what was signed before."""
+
+    def signing(self) -> Key: ...
+
+    def verifying(self, kid: str) -> Key | None:
+        """The key of this id; None: there is none, or its time is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. By itself it is `Keys`, too: for whoever has no others."""
+
+    kid: str
+    secret: bytes
+
+    def signing(self) -> Key:
+        return self
+
+    def verifying(self, kid: str) -> Key | None:
+        return self if kid == self.kid else None
+
+
+def new_key(random: Callable[[int], bytes]) -> Key:
+    return Key(random(8).hex(), random(KEY_BYTES))

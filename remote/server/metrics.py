@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from remote.protocol import Link
 from remote.server.database import metrics as rows
 from remote.server.database.engine import Database
-from remote.server.objects.store import Listed, ObjectStore, Stored, StoreUnavailable
+from remote.server.objects.store import LinkBase, Listed, ObjectStore, Stored, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -119,10 +119,12 @@ class CountedStore:
         self._metrics = metrics
         self.needs_md5 = store.needs_md5
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
+    def sign_put(
+        self, base: LinkBase, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None
+    ) -> Link:
         return self._store.sign_put(base, key, object_id, length, expires_in, md5)
 
-    def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link:
+    def sign_get(self, base: LinkBase, key: str, object_id: bytes, expires_in: int) -> Link:
         return self._store.sign_get(base, key, object_id, expires_in)
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:

@@ -26,11 +26,11 @@ from remote.server.devices import Caller
 from remote.server.edits import descend
 from remote.server.filedownloads import FileDownloads, Found, content_of
 from remote.server.files import open_path, open_trees
-from remote.server.folder import Key
+from remote.server.keys import Keys
 from remote.server.passwords import Passwords
 from remote.server.paths import Place, find, place_of, prefix_of, split_path
 from remote.server.problems import Refused, not_found
-from remote.server.tokens import unauthenticated
+from remote.server.tokens import read_signed, sign, unauthenticated
 from remote.server.tree import Tree
 
 LINKS_MAX = 1000
@@ -41,7 +41,6 @@ ZIP_BYTES_MAX = 10 * 2**30
 """Before they are compressed."""
 _AUDIENCE = "aloft link"
 _TICKET_MAX = 1000
-_CHECKS = {"verify_exp": False, "require": ["sub", "exp"]}
 _DAY_NS = 24 * 3600 * 10**9
 _SHOW_DEAD_NS = 30 * _DAY_NS
 
@@ -74,14 +73,14 @@ class PublicLinks:
         database: Database,
         downloads: FileDownloads,
         passwords: Passwords,
-        key: Key,
+        keys: Keys,
         clock: Callable[[], int],
         random: Callable[[int], bytes],
     ) -> None:
         self._database = database
         self._downloads = downloads
         self._passwords = passwords
-        self._tickets = _Tickets(key, clock)
+        self._tickets = _Tickets(keys, clock)
         self._clock = clock
         self._random = random
 
@@ -145,14 +144,18 @@ class PublicLinks:
 
     def open(self, token: str, ticket: str | None) -> Opened:
         """`Refused` (not found) for all that is wrong with either."""
+        of_ticket = None if ticket is None else self._tickets.verify(ticket)
         with self._database.read() as connection:
             link = rows.find(connection, code_hash(token), self._clock())
             if link is None:
                 raise _nothing()
-            version = None if ticket is None else self._tickets.verify(ticket, link.id)
-            if ticket is None and link.is_used_up:
+            if of_ticket is None:
+                if link.is_used_up:
+                    raise _nothing()
+                return self._lead(connection, link, None, has_ticket=False)
+            if of_ticket.link != link.id:
                 raise _nothing()
-            return self._lead(connection, link, version, has_ticket=ticket is not None)
+            return self._lead(connection, link, of_ticket.version, has_ticket=True)
 
     def require_password(self, opened: Opened, password: str | None) -> None:
         """`Refused` (unauthenticated). Takes the time of a log-in."""
@@ -225,11 +228,17 @@ class PublicLinks:
             yield self._downloads.read(piece)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    link: bytes
+    version: bytes | None
+
+
 class _Tickets:
     """Signed as access tokens are, with their key, but for another audience: neither passes for the other."""
 
-    def __init__(self, key: Key, clock: Callable[[], int]) -> None:
-        self._key = key
+    def __init__(self, keys: Keys, clock: Callable[[], int]) -> None:
+        self._keys = keys
         self._clock = clock
 
     def issue(self, link: bytes, version: bytes | None) -> str:
@@ -239,21 +248,21 @@ class _Tickets:
             "ver": None if version is None else version.hex(),
             "exp": self._clock() // 10**9 + TICKET_SECONDS,
         }
-        return jwt.encode(payload, self._key.secret, algorithm="HS256")
+        return sign(payload, self._keys)
 
-    def verify(self, ticket: str, link: bytes) -> bytes | None:
-        """The version that it is for; `Refused` (not found) if it is not for this link, or has expired."""
+    def verify(self, ticket: str) -> _Ticket:
+        """`Refused` (not found) if it is forged, or has expired."""
         try:
             if len(ticket) > _TICKET_MAX:
                 raise _nothing()
-            payload = jwt.decode(ticket, self._key.secret, algorithms=["HS256"], audience=_AUDIENCE, options=_CHECKS)  # type: ignore[arg-type]
+            payload = read_signed(ticket, self._keys, _AUDIENCE, ("sub", "exp"))
             version, expires = payload.get("ver"), int(payload["exp"])
-            pinned = None if version is None else bytes.fromhex(version)
+            known = _Ticket(bytes.fromhex(payload["sub"]), None if version is None else bytes.fromhex(version))
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:
             raise _nothing() from error
-        if payload["sub"] != link.hex() or self._clock() // 10**9 >= expires:
+        if self._clock() // 10**9 >= expires:
             raise _nothing()
-        return pinned
+        return known
 
 
 def _tree_of(connection: Connection, link: PublicLinkRow) -> Tree:

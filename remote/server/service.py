@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,12 +33,13 @@ from remote.server.filechanges import FileFeed
 from remote.server.filedownloads import FileDownloads
 from remote.server.files import Files
 from remote.server.fileuploads import FileUploads
-from remote.server.folder import DataFolder, DataFolderError, new_key
+from remote.server.folder import DataFolder, DataFolderError
 from remote.server.garbage import Garbage, Report, Usage, recount
 from remote.server.history import History
-from remote.server.housekeeping import Housekeeping, index_job, scrub_job, usual_jobs
+from remote.server.housekeeping import Housekeeping, index_job, keys_job, scrub_job, usual_jobs
 from remote.server.indexing import Indexing
-from remote.server.keys import service_key
+from remote.server.keyring import OBJECTS, TOKENS, Rotation, forget_ended, lives_ns, open_ring, rotate
+from remote.server.keys import new_key
 from remote.server.mail import Mailer, Outbox
 from remote.server.metrics import CountedStore, Metrics
 from remote.server.namespace import Namespace
@@ -158,6 +159,25 @@ def create_password_code(config: ServerConfig, email: str) -> str | None:
     return code
 
 
+def rotate_keys(
+    config: ServerConfig, names: Sequence[str] | None = None, *, at_once: bool = False, dry_run: bool = False
+) -> list[Rotation]:
+    """New keys for the service of `config`, which may be running: of all names, or of these. `DataFolderError`; `ValueError`:
+    there is no such name."""
+    known = list(lives_ns(config))
+    chosen = known if names is None else names
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"there are no keys called {unknown[0]!r}: {' and '.join(known)} are the names")
+    with administered(config) as database:
+        rotations = database.repeat(
+            partial(rotate, database, config, chosen, time.time_ns, urandom, at_once=at_once, dry_run=dry_run)
+        )
+        for each in () if dry_run else rotations:
+            subject = f"{each.name}, at once" if at_once else each.name
+            Audit(database, time.time_ns, urandom).note(Event(Action.ROTATE_KEYS, ADMINISTRATOR, subject=subject))
+    return rotations
+
+
 def audit_page(
     config: ServerConfig, *, email: str | None = None, action: str | None = None, before: str | None = None, limit: int = 100
 ) -> AuditPage | None:
@@ -235,7 +255,7 @@ def open_service(
         database.migrate()
         epoch = current_epoch(database, clock, random)
         crash_point("service.start.epoch")
-        token_key = service_key(config, folder, database, "tokens", random)
+        token_keys = open_ring(config, folder, database, TOKENS, clock, random)
         store, endpoint = _open_store(config, folder, database, clock, random)
         folder.share()
     except BaseException as error:
@@ -262,6 +282,7 @@ def open_service(
     notifications = Notifications(database, clock)
     expiries = Expiries(database, namespace, clock, random)
     jobs = usual_jobs(database, store, config.tier, expiries, notifications, mailer, clock)
+    jobs.append(keys_job(partial(forget_ended, database, config, clock)))
     if config.s3 is None:
         jobs.append(scrub_job(database, store, clock))
     return Service(
@@ -274,7 +295,7 @@ def open_service(
         recovery=Recovery(database, passwords, mailer, config.public_url, clock, random),
         personal_tokens=PersonalTokens(database, clock, random),
         outbox=Outbox(),
-        devices=Devices(config, database, AccessTokens(token_key, clock), clock, random),
+        devices=Devices(config, database, AccessTokens(token_keys, clock), clock, random),
         tiers=Tiers(config, database, clock),
         namespace=namespace,
         files=Files(database, namespace, clock, random),
@@ -283,7 +304,7 @@ def open_service(
         rewind=Rewind(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
-        public_links=PublicLinks(database, file_downloads, passwords, token_key, clock, random),
+        public_links=PublicLinks(database, file_downloads, passwords, token_keys, clock, random),
         sharing=Sharing(database, namespace, clock, random),
         search=Search(database),
         feed=Feed(database),
@@ -318,8 +339,8 @@ def _open_store(
     config: ServerConfig, folder: DataFolder, database: Database, clock: Callable[[], int], random: Callable[[int], bytes]
 ) -> tuple[ObjectStore, ObjectEndpoint | None]:
     if config.s3 is None:
-        key = service_key(config, folder, database, "objects", random)
-        local = LocalStore(folder.objects, key, clock, random, clear=folder.alone)
+        keys = open_ring(config, folder, database, OBJECTS, clock, random)
+        local = LocalStore(folder.objects, keys, clock, random, clear=folder.alone)
         return local, ObjectEndpoint(local)
     from remote.server.objects.s3 import S3Store  # boto3 takes a third of a second, and memory: only where it is needed
 

@@ -23,7 +23,7 @@ from remote.server.database import uploads as rows
 from remote.server.database.engine import Database
 from remote.server.database.uploads import Upload, UploadState
 from remote.server.devices import Caller
-from remote.server.objects.store import ObjectStore, Stored, StoreUnavailable, object_key
+from remote.server.objects.store import LinkBase, ObjectStore, Stored, StoreUnavailable, object_key
 from remote.server.problems import Refused
 from remote.server.quota import SESSION_NS, TierOf, load_budget
 
@@ -49,7 +49,7 @@ class Uploads:
         self._random = random
 
     def plan(
-        self, caller: Caller, space: bytes, wanted: Sequence[ObjectToUpload], base: str, file: FileToUpload | None = None
+        self, caller: Caller, space: bytes, wanted: Sequence[ObjectToUpload], base: LinkBase, file: FileToUpload | None = None
     ) -> UploadPlan:
         """Reserve room for what is missing, and a link for each; `Refused` (as of `reserve`) before any byte is sent."""
         lengths = _lengths(wanted)
@@ -146,7 +146,7 @@ class Uploads:
         planned = {upload.object_id: upload for upload in (*changed, *new)}
         return [planned[id_] for id_ in absent]
 
-    def _link(self, base: str, owner: bytes, upload: Upload, md5: bytes | None) -> Link:
+    def _link(self, base: LinkBase, owner: bytes, upload: Upload, md5: bytes | None) -> Link:
         key = object_key(owner, upload.object_id, upload.generation)
         return self._store.sign_put(base, key, upload.object_id, upload.length, self.link_seconds, md5)
 

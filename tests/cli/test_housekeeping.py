@@ -91,3 +91,28 @@ def test_what_is_damaged_is_found_and_mended_from_a_backup(aloft, registered, da
     assert (mended.code, "(mended)" in mended.out) == (0, True)
     assert aloft("get", "/file", str(tmp_path / "got")).code == 0
     assert (tmp_path / "got").read_bytes() == content
+
+
+def test_keys_are_rotated_beside_the_service_and_nobody_is_logged_out(aloft, registered, data, tmp_path):
+    def kids():
+        return set(change(data, "SELECT name, kid FROM keys"))
+
+    before = kids()
+    would = aloft("admin", "rotate-keys", "--dry-run", "--data", str(data))
+    assert "tokens: a new key would sign from" in would.out
+    assert kids() == before
+    report = aloft("admin", "rotate-keys", "--name", "tokens", "--data", str(data), "--json").data
+    assert (report["at_once"], [key["name"] for key in report["keys"]]) == (False, ["tokens"])
+    assert kids() == before | {("tokens", report["keys"][0]["kid"])}
+    assert aloft("ls", "/").code == 0
+    assert "is refused from now on" in aloft("admin", "rotate-keys", "--at-once", "--data", str(data)).out
+    assert len(kids()) == 2
+    assert not kids() & before
+    assert aloft("ls", "/").code == 0
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(100_000))
+    assert aloft("put", str(file), "/file").code == 0
+    events = aloft("admin", "audit", "--data", str(data), "--action", "admin.rotate-keys", "--json").data["events"]
+    assert [event["subject"] for event in events] == ["tokens, at once", "objects, at once", "tokens"]
+    wrong = aloft("admin", "rotate-keys", "--name", "cookies", "--data", str(data))
+    assert (wrong.code, "tokens and objects are the names" in wrong.err) == (2, True)

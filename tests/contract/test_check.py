@@ -20,7 +20,7 @@ from remote.server.certificate import examine_certificate
 from remote.server.config import ServerConfig
 from remote.server.examine import examine
 from remote.server.findings import Finding, State
-from remote.server.folder import Key
+from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.probe import Answer, Probe

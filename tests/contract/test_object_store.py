@@ -24,15 +24,24 @@ from remote.api import StoreUnavailable as Unavailable
 from remote.problems import error_from_store
 from remote.protocol import Link
 from remote.server.config import S3Config
-from remote.server.folder import Key
+from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
 from remote.server.objects.s3 import S3Store
-from remote.server.objects.store import BadStoreSettings, Listed, NoSuchObject, ObjectStore, Stored, StoreUnavailable, object_key
+from remote.server.objects.store import (
+    BadStoreSettings,
+    LinkBase,
+    Listed,
+    NoSuchObject,
+    ObjectStore,
+    Stored,
+    StoreUnavailable,
+    object_key,
+)
 from tests.support.stores import PATIENCE, RunningStore
 from tests.support.wire import Clock
 
-BASE = "http://store.test"
+BASE = LinkBase("http://store.test")
 
 
 @dataclass(frozen=True)

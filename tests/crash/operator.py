@@ -14,8 +14,8 @@ from pathlib import Path
 from remote.server.collection import collect
 from remote.server.database.engine import SqliteDatabase
 from remote.server.epochs import begin_epoch
-from remote.server.folder import new_key
 from remote.server.garbage import Garbage
+from remote.server.keys import new_key
 from remote.server.objects.local import LocalStore
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from cache.store.database import Database
 from fs.home import open_home
-from remote.server.folder import DataFolder, Key
+from remote.server.folder import DataFolder
+from remote.server.keys import Key
 from remote.server.objects.local import LocalStore
 from remote.server.objects.names import DurableNames
 from remote.server.objects.signing import Grant

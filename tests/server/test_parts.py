@@ -20,6 +20,7 @@ from remote.server.database.opening import open_database
 from remote.server.database.schema import metadata
 from remote.server.epochs import current_epoch
 from remote.server.folder import DataFolder, DataFolderError
+from remote.server.keys import Key
 from remote.server.objects.signing import BadLink, Grant, sign, verify
 from remote.server.problems import Refused
 from remote.server.ratelimit import Limit, RateLimiter
@@ -168,21 +169,12 @@ def test_a_database_from_the_future_is_left_alone(tmp_path: Path, database_of: C
 # --------------------------------------------------------------------------------------------------------- data folder
 
 
-def test_keys_are_made_once(tmp_path: Path) -> None:
-    with DataFolder(tmp_path / "data") as folder:
-        key = folder.key("tokens", os.urandom)
-        assert folder.key("tokens", os.urandom) == key
-        assert folder.key("objects", os.urandom) != key
-    with DataFolder(tmp_path / "data") as folder:
-        assert folder.key("tokens", os.urandom) == key
-
-
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"kid": "a", "secret": "xyz"}', '{"kid": "a", "secret": "00"}'])
 def test_a_damaged_key_is_an_error_and_not_a_new_key(tmp_path: Path, content: str) -> None:
     with DataFolder(tmp_path / "data") as folder:
         (folder.path / "tokens.key").write_text(content)
         with pytest.raises(DataFolderError, match=r"tokens\.key"):
-            folder.key("tokens", os.urandom)
+            folder.old_key("tokens")
 
 
 def test_a_folder_is_for_one_service_at_a_time(tmp_path: Path) -> None:
@@ -240,28 +232,28 @@ async def test_closing_wakes_everybody_also_who_comes_later() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- signatures
 
-SECRET = b"s" * 32
+SIGNER = Key("k", b"s" * 32)
 PUT = Grant("PUT", "owner/object.0", 1000, 5, bytes(32))
 
 
 def test_a_signature_is_good_for_exactly_what_was_signed() -> None:
-    query = sign(PUT, "k", SECRET)
-    assert verify("PUT", PUT.key, query, "k", SECRET, 999) == PUT
-    for method, key, kid, secret, now in (
-        ("GET", PUT.key, "k", SECRET, 999),
-        ("PUT", "owner/object.1", "k", SECRET, 999),
-        ("PUT", PUT.key, "other", SECRET, 999),
-        ("PUT", PUT.key, "k", b"t" * 32, 999),
-        ("PUT", PUT.key, "k", SECRET, 1000),
+    query = sign(PUT, SIGNER)
+    assert verify("PUT", PUT.key, query, SIGNER, 999) == PUT
+    for method, key, by, now in (
+        ("GET", PUT.key, SIGNER, 999),
+        ("PUT", "owner/object.1", SIGNER, 999),
+        ("PUT", PUT.key, Key("other", SIGNER.secret), 999),
+        ("PUT", PUT.key, Key("k", b"t" * 32), 999),
+        ("PUT", PUT.key, SIGNER, 1000),
     ):
         with pytest.raises(BadLink):
-            verify(method, key, query, kid, secret, now)
+            verify(method, key, query, by, now)
 
 
 @pytest.mark.parametrize("query", ["", "s", "s=1", "e=x&s=1", "&&&", "a=1&" * 20, "x" * 2000, "v=1&k=k&e=-1&s=%ff"])
 def test_nonsense_is_no_signature(query: str) -> None:
     with pytest.raises(BadLink):
-        verify("GET", "a/b.0", query, "k", SECRET, 0)
+        verify("GET", "a/b.0", query, SIGNER, 0)
 
 
 def test_readers_and_writers_in_many_threads_do_not_get_in_each_others_way(database: Database) -> None:

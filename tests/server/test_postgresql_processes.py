@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import jwt
 import pytest
 
 from remote.crashpoints import CRASH_AT
+from remote.server.config import ServerConfig
+from remote.server.service import rotate_keys
 from tests.support.devices import Home, log_in, register, until
 from tests.support.postgresql import Cluster
 from tests.support.service import RunningService, start_service
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import PASSWORD, Json, create, new_id, write
 
 T = TypeVar("T")
@@ -258,6 +261,27 @@ def test_a_device_that_is_removed_by_one_process_is_refused_by_the_other(client:
     one, other = client(0, "gone@example.org"), client(1, "gone@example.org")
     assert one.http.delete(f"/v1/devices/{other.device}").status_code == 204
     assert other.http.get("/v1/changes").status_code == 401
+
+
+def test_a_key_that_replaces_another_at_once_is_good_in_both_and_the_old_one_in_none(
+    client: Callable[..., Client], url: str
+) -> None:
+    clients = [client(n, "key@example.org", known=False) for n in range(2)]
+    clients[0].register()
+    tokens = [each.login()["tokens"] for each in clients]
+    (rotation,) = rotate_keys(ServerConfig(Path("/nonexistent"), database=url), ["tokens"], at_once=True)
+    for number, each in enumerate(clients):
+
+        def signs_with_the_new_key(each: Client = each, number: int = number) -> bool:
+            tokens[number] = ok(each.refresh(tokens[number]["refresh_token"]))
+            return bool(jwt.get_unverified_header(tokens[number]["access_token"])["kid"] == rotation.kid)
+
+        wait_until(signs_with_the_new_key)
+        for process in clients:
+            header = {"Authorization": f"Bearer {tokens[number]['access_token']}"}
+            assert process.http.get("/v1/account", headers=header).status_code == 200
+    for each in clients:
+        wait_until(lambda each=each: each.http.get("/v1/account").status_code == 401)  # type: ignore[misc]
 
 
 def test_of_two_who_want_the_last_room_at_once_one_gets_it(client: Callable[..., Client]) -> None:

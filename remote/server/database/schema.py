@@ -55,9 +55,11 @@ NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 keys = Table(
     "keys",
     metadata,
-    Column("name", Text, primary_key=True),  # what it is for: "tokens", "objects"
-    Column("kid", Text, nullable=False),
-    Column("secret", HASH, nullable=False),  # 32 random bytes. Empty on SQLite: there the keys are files
+    Column("name", Text, primary_key=True),  # what it is for: "tokens" (and tickets), "objects" (links of the embedded store)
+    Column("kid", Text, primary_key=True),  # 16 hex digits, random; stands in what the key signs
+    Column("secret", HASH, nullable=False),  # 32 random bytes
+    Column("created_ns", BigInteger, nullable=False, server_default="0"),
+    Column("retired_ns", BigInteger),  # from when on it signs no more, perhaps in the future; null: the newest
 )
 
 epochs = Table(

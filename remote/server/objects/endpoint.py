@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from remote.accountapi import Traffic
 from remote.protocol import ProblemType
+from remote.server.callers import address_in
 from remote.server.objects.local import PREFIX, IncomingObject, LocalStore, OpenObject, WrongBody
 from remote.server.objects.signing import BadLink, Grant
 from remote.server.objects.store import NoSuchObject, StoreUnavailable
@@ -75,7 +76,9 @@ class ObjectEndpoint:
             raise Refused(ProblemType.INVALID, "objects know GET and PUT", status=405)
         key = scope["path"].removeprefix(PREFIX)
         try:
-            grant = self._store.verify(method, key, scope["query_string"].decode("latin-1"))
+            query = scope["query_string"].decode("latin-1")
+            # In a thread: it may have to look for the key.
+            grant = await self._in_thread(self._store.verify, method, key, query, address_in(scope))
             if method == "PUT":
                 await self._put(grant, scope, receive, send)
             else:

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from remote.crashpoints import crash_point
 from remote.protocol import Link
-from remote.server.folder import Key, make_folder
+from remote.server.folder import make_folder
+from remote.server.keys import Keys
 from remote.server.objects.names import DurableNames
 from remote.server.objects.signing import Grant, sign, verify
-from remote.server.objects.store import LISTED, Listed, NoSuchObject, Stored, StoreUnavailable
+from remote.server.objects.store import LISTED, LinkBase, Listed, NoSuchObject, Stored, StoreUnavailable
 
 log = logging.getLogger("aloft.server")
 
@@ -53,12 +54,12 @@ class LocalStore:
     needs_md5 = False
 
     def __init__(
-        self, folder: Path, key: Key, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
+        self, folder: Path, keys: Keys, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
     ) -> None:
         """`clear`: nobody else is using the folder, so what a PUT left there goes."""
         self._folder = folder
         self._incoming = folder / "incoming"
-        self._key = key
+        self._keys = keys
         self._clock = clock
         self._random = random
         self._names = DurableNames()
@@ -70,12 +71,15 @@ class LocalStore:
 
     # ------------------------------------------------------------------------------------------------ ObjectStore
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
-        grant = Grant("PUT", key, self._expiry(expires_in), length, object_id)
+    def sign_put(
+        self, base: LinkBase, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None
+    ) -> Link:
+        grant = Grant("PUT", key, self._expiry(expires_in), length, object_id, base.address)
         return Link(id=object_id, method="PUT", url=self._url(base, grant), headers={"Content-Length": str(length)})
 
-    def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link:
-        return Link(id=object_id, method="GET", url=self._url(base, Grant("GET", key, self._expiry(expires_in))))
+    def sign_get(self, base: LinkBase, key: str, object_id: bytes, expires_in: int) -> Link:
+        grant = Grant("GET", key, self._expiry(expires_in), address=base.address)
+        return Link(id=object_id, method="GET", url=self._url(base, grant))
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """What is found stays there through a power loss, also where another PUT of it is not finished yet."""
@@ -139,9 +143,9 @@ class LocalStore:
 
     # --------------------------------------------------------------------------------------------- the data plane
 
-    def verify(self, method: str, key: str, query: str) -> Grant:
-        """What the link allows; `signing.BadLink`."""
-        return verify(method, key, query, self._key.kid, self._key.secret, self._clock() / 10**9)
+    def verify(self, method: str, key: str, query: str, address: str) -> Grant:
+        """What the link allows whoever comes from there; `signing.BadLink`."""
+        return verify(method, key, query, self._keys, self._clock() / 10**9, address)
 
     def incoming(self, grant: Grant) -> IncomingObject:
         """Begin to receive the object of a PUT. `StoreUnavailable`."""
@@ -168,8 +172,8 @@ class LocalStore:
         except OSError as error:
             raise _unavailable(error) from error
 
-    def _url(self, base: str, grant: Grant) -> str:
-        return f"{base}{PREFIX}{grant.key}?{sign(grant, self._key.kid, self._key.secret)}"
+    def _url(self, base: LinkBase, grant: Grant) -> str:
+        return f"{base.url}{PREFIX}{grant.key}?{sign(grant, self._keys.signing())}"
 
     def _expiry(self, seconds: int) -> int:
         return self._clock() // 10**9 + seconds

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 from remote.protocol import Link
 from remote.server.findings import Finding, failed, warning, well
-from remote.server.objects.store import ObjectStore, StoreError, StoreUnavailable, object_key
+from remote.server.objects.store import LinkBase, ObjectStore, StoreError, StoreUnavailable, object_key
 
 SUBJECT = "object store"
 OWNER = bytes(16)
@@ -56,7 +56,7 @@ class Probe:
         expiry_seconds: float = EXPIRY_SECONDS,
     ) -> None:
         self._store = store
-        self._base = base
+        self._base = LinkBase(base)
         self._send = send
         self._expiry_seconds = expiry_seconds
         self._body = random(1000)

@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remote.protocol import Link
 from remote.server.config import S3Config
-from remote.server.objects.store import LISTED, BadStoreSettings, Listed, NoSuchObject, Stored, StoreUnavailable
+from remote.server.objects.store import LISTED, BadStoreSettings, LinkBase, Listed, NoSuchObject, Stored, StoreUnavailable
 
 log = logging.getLogger("aloft.objects")
 
@@ -58,7 +58,9 @@ class S3Store:
 
     # ---------------------------------------------------------------------------------------------------------- links
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
+    def sign_put(
+        self, base: LinkBase, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None
+    ) -> Link:
         headers = {
             "Content-Length": str(length),
             "x-amz-content-sha256": object_id.hex(),
@@ -69,7 +71,7 @@ class S3Store:
             headers["Content-MD5"] = b64encode(md5).decode()
         return Link(id=object_id, method="PUT", url=self._sign("PUT", key, headers, expires_in), headers=headers)
 
-    def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link:
+    def sign_get(self, base: LinkBase, key: str, object_id: bytes, expires_in: int) -> Link:
         return Link(id=object_id, method="GET", url=self._sign("GET", key, {}, expires_in))
 
     def _sign(self, method: str, key: str, headers: Mapping[str, str], expires_in: int) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
+from remote.server.keys import Key, Keys
+
 Method = Literal["GET", "PUT"]
 VERSION = "1"
 _QUERY_MAX = 1000
@@ -22,20 +24,22 @@ class Grant:
     expires: int
     length: int | None = None
     sha256: bytes | None = None
+    address: str | None = None
+    """From where alone it is good; None: from everywhere."""
 
 
 class BadLink(Exception):
     """The link is forged, damaged, expired, or for something else."""
 
 
-def sign(grant: Grant, kid: str, secret: bytes) -> str:
+def sign(grant: Grant, by: Key) -> str:
     """The query that carries `grant`."""
-    fields = _fields(grant, kid)
-    return urlencode([*fields, ("s", _signature(grant, fields, secret))])
+    fields = _fields(grant, by.kid)
+    return urlencode([*fields, ("s", _signature(grant, fields, by.secret))])
 
 
-def verify(method: str, key: str, query: str, kid: str, secret: bytes, now_seconds: float) -> Grant:
-    """The grant in `query`, if it was signed for this method and key and has not expired; else `BadLink`."""
+def verify(method: str, key: str, query: str, keys: Keys, now_seconds: float, address: str = "") -> Grant:
+    """The grant in `query`, if it was signed for this method, key and caller's address and has not expired; else `BadLink`."""
     if len(query) > _QUERY_MAX:
         raise BadLink("the query is too long")
     try:
@@ -43,21 +47,26 @@ def verify(method: str, key: str, query: str, kid: str, secret: bytes, now_secon
         grant = _read(method, key, given)
     except (ValueError, KeyError) as error:
         raise BadLink("the query is incomplete") from error
-    fields = _fields(grant, kid)
-    expected = _signature(grant, fields, secret)
+    by = keys.verifying(given.get("k", ""))
+    if by is None:
+        raise BadLink("it was signed by no key that is good now")
+    fields = _fields(grant, by.kid)
+    expected = _signature(grant, fields, by.secret)
     if not hmac.compare_digest(expected.encode(), given.get("s", "").encode()) or dict(fields) | {"s": expected} != given:
         raise BadLink("the signature does not fit")
+    if grant.address is not None and grant.address != address:
+        raise BadLink("it is for another address than the one that you come from")
     if now_seconds >= grant.expires:
         raise BadLink("the link has expired")
     return grant
 
 
 def _read(method: str, key: str, given: dict[str, str]) -> Grant:
-    expires = int(given["e"])
+    expires, address = int(given["e"]), given.get("a")
     if method == "PUT":
-        return Grant("PUT", key, expires, int(given["l"]), bytes.fromhex(given["h"]))
+        return Grant("PUT", key, expires, int(given["l"]), bytes.fromhex(given["h"]), address)
     if method == "GET":
-        return Grant("GET", key, expires)
+        return Grant("GET", key, expires, address=address)
     raise ValueError(method)
 
 
@@ -67,6 +76,8 @@ def _fields(grant: Grant, kid: str) -> list[tuple[str, str]]:
         fields.append(("l", str(grant.length)))
     if grant.sha256 is not None:
         fields.append(("h", grant.sha256.hex()))
+    if grant.address is not None:
+        fields.append(("a", grant.address))
     return fields
 
 

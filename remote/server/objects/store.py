@@ -57,6 +57,16 @@ class Listed:
     """When it came, by the store's clock: nanoseconds since 1970."""
 
 
+@dataclass(frozen=True, slots=True)
+class LinkBase:
+    """For whom a link is."""
+
+    url: str
+    """By which the caller reaches the service."""
+    address: str | None = None
+    """From where the caller comes: the link is good from there only; None: from everywhere."""
+
+
 def object_key(owner: bytes, object_id: bytes, generation: int) -> str:
     return f"{owner.hex()}/{object_id.hex()}.{generation}"
 
@@ -67,13 +77,15 @@ class ObjectStore(Protocol):
     needs_md5: bool
     """Whether links to PUT must sign the MD5."""
 
-    def sign_put(self, base: str, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None) -> Link:
+    def sign_put(
+        self, base: LinkBase, key: str, object_id: bytes, length: int, expires_in: int, md5: bytes | None = None
+    ) -> Link:
         """A link that stores exactly these bytes: this key, length and SHA-256 (and MD5), for `expires_in` seconds.
 
-        `base` is the address by which the caller reaches the service; a store with an address of its own ignores it.
+        A store with an address of its own ignores `base`.
         """
 
-    def sign_get(self, base: str, key: str, object_id: bytes, expires_in: int) -> Link: ...
+    def sign_get(self, base: LinkBase, key: str, object_id: bytes, expires_in: int) -> Link: ...
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """Those of the keys that are there, whole and durable. `StoreUnavailable`."""

@@ -15,7 +15,7 @@ from remote.server.mediatypes import served_as
 from remote.server.problems import Refused
 from remote.server.ranges import goes_on, parse_range
 from remote.server.routes.fileuploads import Sha256, parse_hash
-from remote.server.routes.requests import FilesReader, answer, base_url, describe, service_of
+from remote.server.routes.requests import FilesReader, answer, describe, link_base, service_of
 from remote.server.streams import ContentResponse
 
 router = APIRouter()
@@ -39,14 +39,14 @@ async def download(
 ) -> Response:
     """The chunks of a file, or of the bytes from `start` to before `end`, with links."""
     service = service_of(request)
-    return answer(await service.in_thread(service.file_downloads.plan, caller, wanted, start, end, base_url(request)))
+    return answer(await service.in_thread(service.file_downloads.plan, caller, wanted, start, end, link_base(request)))
 
 
 @router.get("/v1/files/download/chunks/{chunk}", **describe(Link))
 async def chunk_link(request: Request, caller: FilesReader, wanted: AFile, chunk: str) -> Response:
     """A fresh link for one chunk of a file."""
     service = service_of(request)
-    return answer(await service.in_thread(service.file_downloads.link, caller, wanted, parse_hash(chunk), base_url(request)))
+    return answer(await service.in_thread(service.file_downloads.link, caller, wanted, parse_hash(chunk), link_base(request)))
 
 
 @router.get("/v1/files/content", **describe(None))

@@ -15,8 +15,8 @@ from remote.server.routes.requests import (
     FilesReader,
     FilesWriter,
     answer,
-    base_url,
     describe,
+    link_base,
     nothing,
     parse_id,
     read_body,
@@ -40,7 +40,7 @@ async def begin(request: Request, caller: FilesWriter) -> Response:
         asked = await service.in_thread(BeginUpload.model_validate_json, body)  # which may take a while
     except ValidationError as error:
         raise from_validation(error) from error
-    when, base = condition(request), base_url(request)
+    when, base = condition(request), link_base(request)
     return announce(request, await service.in_store_thread(service.file_uploads.begin, caller, asked, when, base))
 
 
@@ -56,7 +56,7 @@ async def in_progress(request: Request, caller: FilesReader, fingerprint: Sha256
 async def state(request: Request, caller: FilesWriter, upload: str) -> Response:
     """What is missing, as the object store says, with links for some of it."""
     service = service_of(request)
-    return answer(await service.in_store_thread(service.file_uploads.state, caller, parse_id(upload), base_url(request)))
+    return answer(await service.in_store_thread(service.file_uploads.state, caller, parse_id(upload), link_base(request)))
 
 
 @router.post("/v1/files/upload/{upload}/chunks/{chunk}", **describe(UploadedChunk, ChunkLink))
@@ -65,7 +65,7 @@ async def chunk_link(request: Request, caller: FilesWriter, upload: str, chunk: 
     service = service_of(request)
     body = await read_model(request, ChunkLink)
     ids = parse_id(upload), parse_hash(chunk)
-    return answer(await service.in_store_thread(service.file_uploads.chunk, caller, *ids, body.md5, base_url(request)))
+    return answer(await service.in_store_thread(service.file_uploads.chunk, caller, *ids, body.md5, link_base(request)))
 
 
 @router.patch("/v1/files/upload/{upload}/chunks/{chunk}", **describe(UploadedChunk, ChunkReport))
@@ -74,7 +74,7 @@ async def report(request: Request, caller: FilesWriter, upload: str, chunk: str)
     service = service_of(request)
     body = await read_model(request, ChunkReport)
     ids = parse_id(upload), parse_hash(chunk)
-    return answer(await service.in_store_thread(service.file_uploads.report, caller, *ids, body, base_url(request)))
+    return answer(await service.in_store_thread(service.file_uploads.report, caller, *ids, body, link_base(request)))
 
 
 @router.post("/v1/files/upload/{upload}/complete", **describe(FileUpload, CompleteUpload))

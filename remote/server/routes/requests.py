@@ -20,8 +20,10 @@ from starlette.responses import Response
 from remote.accountapi import Scope
 from remote.protocol import Problem, ProblemType
 from remote.server.audit import Action, Event
+from remote.server.callers import address_in
 from remote.server.devices import Caller
 from remote.server.logs import request_id
+from remote.server.objects.store import LinkBase
 from remote.server.personaltokens import PREFIX
 from remote.server.problems import Refused, from_validation, not_found
 from remote.server.service import Service
@@ -81,7 +83,7 @@ async def authenticate(request: Request) -> Caller:
 
 def address_of(request: Request) -> str:
     """From where the request came; empty if that cannot be told."""
-    return request.client.host if request.client else ""
+    return address_in(request.scope)
 
 
 async def _authorize(request: Request, scopes: SecurityScopes, _described: Annotated[object, Depends(_BEARER)]) -> Caller:
@@ -133,7 +135,7 @@ def parse_id(text: str) -> bytes:
 
 
 def base_url(request: Request) -> str:
-    """The address by which the caller reaches the service: presigned links begin with it."""
+    """The address by which the caller reaches the service: links begin with it."""
     chosen = service_of(request).config.public_url
     if chosen is not None:
         return chosen.rstrip("/")
@@ -141,6 +143,12 @@ def base_url(request: Request) -> str:
     if _HOST.fullmatch(host) is None:
         raise Refused(ProblemType.INVALID, "The Host header is no address.", field="Host")
     return f"{request.url.scheme}://{host}"
+
+
+def link_base(request: Request) -> LinkBase:
+    """What links to objects are signed for."""
+    bound = service_of(request).config.objects.bind_address
+    return LinkBase(base_url(request), address_of(request) if bound else None)
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:

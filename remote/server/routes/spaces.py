@@ -31,9 +31,9 @@ from remote.server.routes.requests import (
     FilesReader,
     FilesWriter,
     answer,
-    base_url,
     describe,
     json_answer,
+    link_base,
     parse_id,
     read_body,
     read_model,
@@ -81,7 +81,7 @@ async def uploads(request: Request, caller: FilesWriter, space: str) -> Response
     service = service_of(request)
     id_ = parse_id(space)
     body = await read_model(request, UploadRequest, PLAN_MAX)
-    return answer(await service.in_store_thread(service.uploads.plan, caller, id_, body.objects, base_url(request), body.file))
+    return answer(await service.in_store_thread(service.uploads.plan, caller, id_, body.objects, link_base(request), body.file))
 
 
 @router.post("/v1/spaces/{space}/downloads", **describe(DownloadPlan, DownloadRequest))
@@ -90,7 +90,7 @@ async def downloads(request: Request, caller: FilesReader, space: str) -> Respon
     service = service_of(request)
     id_ = parse_id(space)
     body = await read_model(request, DownloadRequest, PLAN_MAX)
-    return answer(await service.in_thread(service.downloads.plan, caller, id_, body.objects, base_url(request)))
+    return answer(await service.in_thread(service.downloads.plan, caller, id_, body.objects, link_base(request)))
 
 
 @router.post("/v1/spaces/{space}/manifests", **describe(ManifestsAnswer, ManifestsRequest))

@@ -8,7 +8,7 @@ from alembic import op
 from remote.server.database.schema import EXACT_TEXT
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
