@@ -238,3 +238,13 @@ def test_whoever_dies_while_it_recovers_files_begins_that_file_again(pair: Pair,
     wait_until(lambda: sorted(os.listdir(found)) == ["empty", "new.txt"] if found.exists() else False)
     assert (read(found / "new.txt"), read(found / "empty")) == (b"never sent", b"")
     wait_until(lambda: pair.bob.json("status")["changes"]["files"] == 0)
+
+
+def test_versions_in_a_shared_folder_are_under_aloft(pair: Pair) -> None:
+    pair.share()
+    wait_until(lambda: read(pair.b / "plans" / "a.txt") == b"alpha")
+    (pair.a / "plans" / "a.txt").write_bytes(b"second")
+    wait_until(lambda: read(pair.b / "plans" / "a.txt") == b"second")
+    versions = pair.b / ".aloft" / "versions" / "plans" / "a.txt"
+    wait_until(lambda: len(os.listdir(versions)) == 2)
+    assert [read(versions / name) for name in sorted(os.listdir(versions))] == [b"alpha", b"second"]
