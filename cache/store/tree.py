@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.store.database import Database
-from cache.store.schema import ROOT
+from cache.store.schema import PERSONAL, ROOT
 from remote.protocol import Kind
 
 KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
@@ -108,11 +108,15 @@ class TreeStore:
     # ------------------------------------------------------------------------------------------- spaces and identities
 
     def add_space(self, id_: bytes, *, mode: int = 0o755, now_ns: int) -> int:
-        """Make a space with its root folder, which the service has, though what it says of it is not known yet."""
-        number: int = self._execute("SELECT coalesce(max(number), 0) + 1 FROM space").fetchone()[0]
-        root = ROOT if number == 1 else self._execute("SELECT coalesce(max(ino), 0) + 1 FROM identity").fetchone()[0]
-        self._execute("INSERT INTO space (number, id, root) VALUES (?, ?, ?)", (number, id_, root))
-        self._execute("INSERT INTO identity VALUES (?, ?, ?)", (root, id_, number))
+        """Make a space with its root folder, which the service has, though what it says of it is not known yet. No number is
+        used twice."""
+        last: int = self.database.meta("last space", 0)  # as with an ino, what is kept in memory must not mean another one
+        number: int = self._execute("SELECT max(?, coalesce(max(number), 0)) + 1 FROM space", (last,)).fetchone()[0]
+        self.database.set_meta("last space", number)
+        self._execute("INSERT INTO space (number, id, root) VALUES (?, ?, 0)", (number, id_))
+        root = ROOT if number == PERSONAL else None
+        root = self._execute("INSERT INTO identity VALUES (?, ?, ?)", (root, id_, number)).lastrowid
+        self._execute("UPDATE space SET root = ? WHERE number = ?", (root, number))
         self._execute(
             "INSERT INTO inode (ino, kind, mode, mtime_ns, ctime_ns, atime_ns, nlink, size) "
             "VALUES (?, 'directory', ?, ?, ?, ?, 2, 0)",

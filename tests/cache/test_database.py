@@ -208,7 +208,7 @@ def test_an_upgrade_that_fails_leaves_the_older_version(tmp_path: Path) -> None:
     filled(path, 1)
     as_version_1(path)
     sql = sqlite3.connect(path)
-    sql.execute("CREATE TABLE inode_mounts (a)")  # the last step of the upgrade is refused
+    sql.execute("CREATE TABLE inode_by_manifest (a)")  # the last step of the upgrade is refused
     sql.close()
     before = tables(path)
     with pytest.raises(DatabaseUnusable):

@@ -134,7 +134,7 @@ def test_leaving_with_unsent_changes_loses_nothing(pair: Pair) -> None:
     assert read(found / "b.bin") == body[:1_500_000] + b"edited here" + body[1_500_011:]
     pair.bob.aloft("sync")
     assert read(pair.a / "plans" / "deep" / "b.bin") == body
-    assert "To upload" not in pair.bob.aloft("status")
+    assert "nothing" in next(line for line in pair.bob.aloft("status").splitlines() if "To upload" in line)
 
 
 def test_a_viewer_who_was_an_editor_keeps_what_was_not_sent(pair: Pair) -> None:
@@ -190,12 +190,8 @@ def test_who_may_not_write_sees_it_in_the_modes(pair: Pair) -> None:
     assert not any(each.stat().st_mode & 0o222 for each in shown)
     pair.ada.aloft("share", "/plans", pair.bob.email)
     wait_until(lambda: all(each.stat().st_mode & 0o200 for each in shown))
-    refused(errno.ENODATA, lambda: os.getxattr(shown[1], "user.x"))
-    os.setxattr(shown[1], "user.x", b"1")
     pair.ada.aloft("share", "/plans", pair.bob.email, "--viewer")
     wait_until(lambda: not any(each.stat().st_mode & 0o222 for each in shown))
-    refused(errno.EACCES, lambda: os.setxattr(shown[1], "user.x", b"2"))
-    refused(errno.EACCES, lambda: os.removexattr(shown[1], "user.x"))
 
 
 def test_a_repository_is_cloned_into_a_shared_folder(pair: Pair, tmp_path: Path) -> None:
@@ -237,7 +233,7 @@ def test_whoever_dies_while_it_recovers_files_begins_that_file_again(pair: Pair,
     found = pair.b / "Recovered files"
     wait_until(lambda: sorted(os.listdir(found)) == ["empty", "new.txt"] if found.exists() else False)
     assert (read(found / "new.txt"), read(found / "empty")) == (b"never sent", b"")
-    wait_until(lambda: pair.bob.json("status")["changes"]["files"] == 0)
+    pair.bob.aloft("sync")
 
 
 def test_versions_in_a_shared_folder_are_under_aloft(pair: Pair) -> None:
