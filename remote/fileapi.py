@@ -29,13 +29,16 @@ the same version is the same bytes, for ever. It is also the ETag, so `If-Match:
     GET    /v1/files/download/chunks/{chunk}?path=|id=&version=      -> Link           (a fresh one)
     GET    /v1/files/content?path=|id=&version=&inline=              -> the bytes      (Range, If-Range)
     HEAD   /v1/files/content?path=|id=&version=&inline=
+    GET    /content?ticket=&inline=                                  -> the bytes      (where contents have their own origin)
+    HEAD   /content?ticket=&inline=
 
 To upload, cut the file into chunks, and encode them or not; an object is named by the SHA-256 of what is stored. Begin the
 upload, PUT each missing chunk to its link, ask which are missing until none is, and complete it. That a chunk is there is
 believed to the object store alone. After a crash, begin again: the same path and content find the upload, wherever it began.
 
 To download, get the chunks of a file, each by its link, and give its `id` and `version` from then on: they are the same bytes
-whatever happens to the path. The content as one body goes through the service. Of a file that may change, the rest after a
+whatever happens to the path. The content as one body goes through the service; where contents have an origin of their own, it
+answers 307 to an address there that is good for five minutes and wants no token. Of a file that may change, the rest after a
 beginning (`Range: bytes=N-`) is sent only to who says of which version: by `version`, `If-Range` or `If-Match`. Others get
 the whole, so that nobody puts two versions together.
 """

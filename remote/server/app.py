@@ -28,6 +28,7 @@ from remote import accountapi, fileapi, historyapi, linkapi, notificationapi, pr
 from remote.memory import give_back_freed_memory
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
+from remote.server.contentorigin import ContentHost
 from remote.server.cors import SharedWith
 from remote.server.logs import loggable_path
 from remote.server.patience import Patience
@@ -120,6 +121,8 @@ def create_app(
     app.add_middleware(Patience, seconds=config.patience_seconds)
     if config.cors.origins:
         app.add_middleware(SharedWith, origins=config.cors.origins)
+    if config.content_origin is not None:
+        app.add_middleware(ContentHost, origin=config.content_origin)
     app.add_middleware(RequestLog, metrics=service.metrics)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app

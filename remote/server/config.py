@@ -201,6 +201,8 @@ class ServerConfig:
     """Addresses or networks of proxies whose `X-Forwarded-For` and `-Proto` say who called, and how."""
     public_url: str | None = None
     """The base of presigned URLs; None: the address by which the request came."""
+    content_origin: str | None = None
+    """`https://files.example.org`, where contents are served, and nothing else is; None: on every host, beside the API."""
     registration: Literal["open", "invite", "closed"] = "open"
     quota_bytes: int | None = None
     """Of the free tier, before what `tiers` says: as it was set when there were no tiers."""
@@ -245,6 +247,14 @@ class ServerConfig:
                 raise ValueError(
                     f"trusted_proxies: {proxy!r} is no address like 10.0.0.5, and no network like 10.0.0.0/24"
                 ) from None
+        if self.content_origin is not None:
+            require_origin("content_origin", self.content_origin)
+            if self.public_url is None:
+                raise ValueError("content_origin needs a public_url, which is the address of everything else")
+            if urlsplit(self.public_url).hostname == urlsplit(self.content_origin).hostname:
+                raise ValueError(
+                    "content_origin must be another host than that of public_url: contents are to be strangers there"
+                )
         if self.objects.bind_address and self.s3 is not None:
             raise ValueError(
                 "objects.bind_address is for the embedded object store: what an S3 store checks of a link has no place for an "

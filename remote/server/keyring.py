@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from remote.crashpoints import crash_point
 from remote.protocol import ProblemType
 from remote.server.config import ServerConfig
+from remote.server.contentorigin import CONTENT_TICKET_SECONDS
 from remote.server.database import keys as rows
 from remote.server.database.engine import Database
 from remote.server.database.keys import KeyRow
@@ -118,7 +119,7 @@ def _retired_ns(row: KeyRow) -> int:
 def lives_ns(config: ServerConfig) -> dict[str, int]:
     """How long what is signed by the keys of each name may be good."""
     return {
-        TOKENS: max(ACCESS_SECONDS, TICKET_SECONDS) * _SECOND_NS,
+        TOKENS: max(ACCESS_SECONDS, TICKET_SECONDS, CONTENT_TICKET_SECONDS) * _SECOND_NS,
         OBJECTS: config.link_seconds * _SECOND_NS,
     }
 

@@ -19,6 +19,7 @@ from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
 from remote.server.backup import read_backed_up
 from remote.server.config import ServerConfig
 from remote.server.conflicts import Conflicts
+from remote.server.contentorigin import ContentTickets
 from remote.server.database import accounts as account_rows
 from remote.server.database.accounts import AccountLine
 from remote.server.database.engine import Database, NewerSchema, Unsuitable
@@ -97,6 +98,7 @@ class Service:
     rewind: Rewind
     file_uploads: FileUploads
     file_downloads: FileDownloads
+    content_tickets: ContentTickets
     public_links: PublicLinks
     sharing: Sharing
     search: Search
@@ -304,6 +306,7 @@ def open_service(
         rewind=Rewind(database, namespace, clock, random),
         file_uploads=FileUploads(database, uploads, namespace, clock, random),
         file_downloads=file_downloads,
+        content_tickets=ContentTickets(token_keys, clock),
         public_links=PublicLinks(database, file_downloads, passwords, token_keys, clock, random),
         sharing=Sharing(database, namespace, clock, random),
         search=Search(database),

@@ -39,6 +39,7 @@ ALWAYS_ON_BOTH = {
     "test_accounts.py",
     "test_audit.py",
     "test_keys.py",
+    "test_content_origin.py",
     "test_personal_tokens.py",
     "test_recovery.py",
     "test_tiers.py",

@@ -20,6 +20,8 @@ PUBLIC = {
     ("POST", "/v1/password/new"),
     ("GET", "/link/{token}"),
     ("HEAD", "/link/{token}"),
+    ("GET", "/content"),
+    ("HEAD", "/content"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/openapi.json"),

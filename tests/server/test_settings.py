@@ -55,6 +55,9 @@ def test_a_data_folder_where_nobody_names_one(tmp_path: Path) -> None:
         ('[cors]\norigins = ["https://example.org:443"]', "the usual port"),
         ('[cors]\norigins = ["http://example.org"]', "this machine only"),
         ('[objects]\nbind_address = true\n[s3]\nbucket = "b"', "is for the embedded object store"),
+        ('content_origin = "https://f.example.org"', "needs a public_url"),
+        ('public_url = "https://a.example.org"\ncontent_origin = "https://a.example.org:8443"', "another host"),
+        ('public_url = "https://a.example.org"\ncontent_origin = "https://f.example.org/x"', "content_origin: .* is no origin"),
         ("[tiers.pro]\ncontent_types = []", r"tiers\.pro: content_types must name a type"),
     ],
 )

@@ -7,12 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from remote.accountapi import Scope
 from remote.fileapi import FileDownload
 from remote.manifest import SIZE_MAX
 from remote.protocol import Link, ProblemType
+from remote.server.contentorigin import ContentTicket, address_of_content, elsewhere
+from remote.server.devices import Caller
 from remote.server.filedownloads import Found, Wanted
 from remote.server.mediatypes import served_as
-from remote.server.problems import Refused
+from remote.server.problems import Refused, not_found
 from remote.server.ranges import goes_on, parse_range
 from remote.server.routes.fileuploads import Sha256, parse_hash
 from remote.server.routes.requests import FilesReader, answer, describe, link_base, service_of
@@ -55,9 +58,27 @@ async def content(request: Request, caller: FilesReader, wanted: AFile, inline: 
     """The bytes of a file. `inline`: a browser may show what cannot run; everything else is to be saved."""
     service = service_of(request)
     found = await service.in_thread(service.file_downloads.look_up, caller, wanted)
+    if service.config.content_origin is not None:
+        asked = ContentTicket(caller.account, found.inode, found.version, wanted.version is not None)
+        ticket = await service.in_thread(service.content_tickets.issue, asked)
+        return elsewhere(address_of_content(service.config.content_origin, ticket, inline=inline))
     location = f"/v1/files/content?id={found.inode.hex()}&version={found.version.hex()}"
     headers = {**served_as(found.name, inline=inline), "content-location": location}
     return await send_content(request, found, headers, pinned=wanted.version is not None, stream=caller.account)
+
+
+@router.get("/content", **describe(None))
+@router.head("/content", **describe(None))
+async def content_by_ticket(request: Request, ticket: Annotated[str, Query(max_length=1024)], inline: bool = False) -> Response:
+    """The bytes of a file, on the origin that contents have, by the address to which the service sent the caller."""
+    service = service_of(request)
+    if service.config.content_origin is None:
+        raise not_found()
+    allowed = await service.in_thread(service.content_tickets.verify, ticket)
+    caller = Caller(allowed.account, bytes(16), frozenset({Scope.FILES_READ}))
+    found = await service.in_thread(service.file_downloads.look_up, caller, Wanted(None, allowed.inode, allowed.version))
+    headers = {**served_as(found.name, inline=inline), "referrer-policy": "no-referrer"}
+    return await send_content(request, found, headers, pinned=allowed.pinned, stream=allowed.account)
 
 
 async def send_content(request: Request, found: Found, headers: dict[str, str], *, pinned: bool, stream: bytes) -> Response:

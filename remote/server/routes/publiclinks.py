@@ -58,7 +58,7 @@ async def make(request: Request, caller: FilesWriter) -> Response:
     body = await read_model(request, LinkRequest)
     run = service.in_thread if body.password is None else service.in_password_thread
     async with audited(request, Action.MAKE_LINK, caller) as event:
-        made = await run(service.public_links.make, caller, body, base_url(request))
+        made = await run(service.public_links.make, caller, body, service.config.content_origin or base_url(request))
         event.subject = made.link.id.hex()
     return answer(made, 201)
 
