@@ -22,7 +22,7 @@ from cache.model import Connection as State
 from cache.pages import PageOrder, check_epoch, check_page, riding_manifests, shared_revisions
 from cache.store.content import ContentStore
 from cache.store.merging import MergeStore
-from cache.store.sync import ForeignInode, SpaceRow, SyncStore
+from cache.store.sync import ForeignInode, ShareState, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
 from remote.api import RemoteError, ResetRequired, Service
 from remote.crashpoints import crash_point
@@ -207,6 +207,8 @@ class Pull:
         number = self._store.space_number(changes.space)
         if number is None:
             number = self._store.add_space(changes.space, self._clock.wall_ns())
+        elif self._store.share(number) is ShareState.ENDED:  # a member again: nothing of what comes now is to be forgotten
+            self._store.set_share(number, None)
         return self._store.space(number)
 
     def _shared(self, space: SpaceRow, page: ChangesPage) -> int:

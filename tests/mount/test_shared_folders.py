@@ -244,3 +244,15 @@ def test_versions_in_a_shared_folder_are_under_aloft(pair: Pair) -> None:
     versions = pair.b / ".aloft" / "versions" / "plans" / "a.txt"
     wait_until(lambda: len(os.listdir(versions)) == 2)
     assert [read(versions / name) for name in sorted(os.listdir(versions))] == [b"alpha", b"second"]
+
+
+def test_whoever_comes_back_sees_all_of_it(pair: Pair) -> None:
+    pair.share()
+    body = read(pair.a / "plans" / "deep" / "b.bin")
+    for _ in range(3):
+        wait_until(lambda: read(pair.b / "plans" / "a.txt") == b"alpha")
+        pair.bob.aloft("unshare", "/plans", "--yes")
+        pair.share()
+    wait_until(lambda: read(pair.b / "plans" / "deep" / "b.bin") == body)
+    (pair.b / "plans" / "new.txt").write_bytes(b"back again")
+    wait_until(lambda: read(pair.a / "plans" / "new.txt") == b"back again")
