@@ -260,7 +260,7 @@ class RewindRequest(Request):
     """Where the folder is now, wherever it was then."""
     to_ns: Nanoseconds
     dry_run: bool = False
-    """Change nothing, and say what would be."""
+    """Change nothing, and say what would be, of 20,000 changes at most."""
 
 
 class RewindWhat(StrEnum):
@@ -275,7 +275,7 @@ class RewindWhat(StrEnum):
     LEFT = "left"
     """Could not go where it was, and is where it is, or beside."""
     GONE = "gone"
-    """Cannot come back: it, or the folder that it was in, was removed from the trash for good."""
+    """Cannot come back: it was removed from the trash for good, or the folder that it was in is not back in its place."""
 
 
 class RewindChange(Answer):

@@ -40,7 +40,7 @@ class Limits:
 
 
 EDIT = Limits(MAX_ENTRIES, COPIED_MANIFESTS_MAX)
-DRY_RUN = Limits(100_000, 2**62)
+DRY_RUN = Limits(20_000, 2**62)
 
 
 @dataclass(slots=True)

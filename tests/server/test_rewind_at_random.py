@@ -78,7 +78,10 @@ class Drive:
         with self.service.database.read() as connection:
             live = connection.execute(select(entries).where(entries.c.space_id == self.space, entries.c.inode.is_not(None)))
             held = connection.execute(select(inodes).where(inodes.c.space_id == self.space))
-            return {(row.parent.hex(), row.name): row.inode.hex() for row in live}, {row.id.hex(): row for row in held}
+            keys = {(row.parent.hex(), row.name): row.inode.hex() for row in live}
+            root = self.space.hex()  # the only id that is another one each time
+            ordered = sorted(keys, key=lambda key: ("" if key[0] == root else key[0], key[1]))
+            return {key: keys[key] for key in ordered}, {row.id.hex(): row for row in held}
 
     def snapshot(self) -> Snapshot:
         keys, rows = self.rows()
@@ -187,13 +190,14 @@ at_random = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-draws, limits = st.randoms(use_true_random=False), st.sampled_from((1, 3, 1000))
+seeds, limits = st.integers(0, 2**32), st.sampled_from((1, 3, 1000))
 
 
 @at_random
-@given(draw=draws, changes_max=limits)
-def test_everything_is_what_it_was(service: Service, allow: Callable[[int], None], draw: random.Random, changes_max: int) -> None:
+@given(seed=seeds, changes_max=limits)
+def test_everything_is_what_it_was(service: Service, allow: Callable[[int], None], seed: int, changes_max: int) -> None:
     allow(changes_max)
+    draw = random.Random(seed)
     drive = Drive(service, draw)
     for _ in range(3):
         drive.work(12)
@@ -215,11 +219,12 @@ def test_everything_is_what_it_was(service: Service, allow: Callable[[int], None
 
 
 @at_random
-@given(draw=draws, changes_max=limits)
+@given(seed=seeds, changes_max=limits)
 def test_a_folder_is_what_it_was_and_nothing_else_is_lost(
-    service: Service, allow: Callable[[int], None], draw: random.Random, changes_max: int
+    service: Service, allow: Callable[[int], None], seed: int, changes_max: int
 ) -> None:
     allow(changes_max)
+    draw = random.Random(seed)
     drive = Drive(service, draw)
     for _ in range(6):
         drive.work(8)
