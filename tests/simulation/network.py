@@ -41,6 +41,7 @@ from remote.protocol import (
     WantedManifest,
 )
 from remote.server.devices import Caller
+from remote.server.objects.store import LinkBase
 from remote.server.problems import Refused, from_validation, problem_response
 from remote.server.routes.accounts import _account_info
 from remote.server.service import Service
@@ -240,7 +241,7 @@ class Wire:
 
         async def serve(service: Service) -> bytes:
             asked = UploadRequest.model_validate_json(body)
-            return service.uploads.plan(self._caller, space, asked.objects, BASE, asked.file).model_dump_json().encode()
+            return service.uploads.plan(self._caller, space, asked.objects, LinkBase(BASE), asked.file).model_dump_json().encode()
 
         return await self._call(UploadPlan, Class.PLAN, serve)
 
@@ -249,7 +250,7 @@ class Wire:
 
         async def serve(service: Service) -> bytes:
             asked = DownloadRequest.model_validate_json(body).objects
-            return service.downloads.plan(self._caller, space, asked, BASE).model_dump_json().encode()
+            return service.downloads.plan(self._caller, space, asked, LinkBase(BASE)).model_dump_json().encode()
 
         return await self._call(DownloadPlan, Class.PLAN, serve)
 
