@@ -71,16 +71,20 @@ class Database(ABC):
         """Whether the error passes by itself, or by somebody's care for the database: it is no fault of the request."""
 
     def migrate(self) -> None:
+        with self.alone() as connection:
+            self.migrate_in(connection)
+        crash_point("service.start.migrated")
+
+    def migrate_in(self, connection: Connection) -> None:
+        """In a transaction of `alone`. `NewerSchema`."""
         config = Config()
         config.set_main_option("script_location", "remote.server.database:migrations")
-        with self.alone() as connection:
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise NewerSchema("the database was written by a newer Aloft") from error
-            crash_point("service.start.migrating")
-        crash_point("service.start.migrated")
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise NewerSchema("the database was written by a newer Aloft") from error
+        crash_point("service.start.migrating")
 
     def close(self) -> None:
         self._engine.dispose()
