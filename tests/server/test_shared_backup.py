@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import ProgrammingError
 
 from remote.server import sharedbackup
 from remote.server.backup import BackedUp, CannotBackUp
 from remote.server.backup import back_up as back_up_folder
 from remote.server.config import ServerConfig
 from remote.server.database import keys as key_rows
+from remote.server.folder import DataFolderError
 from remote.server.garbage import GRACE_NS, Garbage
 from remote.server.objects.store import StoreUnavailable
 from remote.server.sharedbackup import back_up, restore
@@ -155,7 +155,7 @@ async def test_no_service_starts_on_what_was_half_restored_and_it_can_be_repeate
             patched.setattr(sharedbackup, place, dies)
             with pytest.raises(KeyboardInterrupt):
                 restore(target, tmp_path / "backup")
-        with pytest.raises(ProgrammingError, match="already exists"):
+        with pytest.raises(DataFolderError, match="run aloft admin restore again"):
             World.open(target.data, database=target.database)
     report = restore(target, tmp_path / "backup")
     assert (report.objects, report.copied) == (1, 0), "the object was put back before the second death"

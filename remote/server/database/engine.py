@@ -20,11 +20,13 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from remote.crashpoints import crash_point
 
+VERSIONS = "alembic_version"
+"""The table that says which migrations were done."""
 BUSY_TIMEOUT_SECONDS = 30
 BATCH = 500
 """So many values in one IN."""
@@ -38,7 +40,7 @@ class NewerSchema(Exception):
 
 
 class Unsuitable(Exception):
-    """The database lacks something that has to be there before the first start; the text says what."""
+    """The database is not such that a service can start on it; the text says what to do."""
 
 
 class Database(ABC):
@@ -76,7 +78,9 @@ class Database(ABC):
         crash_point("service.start.migrated")
 
     def migrate_in(self, connection: Connection) -> None:
-        """In a transaction of `alone`. `NewerSchema`."""
+        """In a transaction of `alone`. `NewerSchema`; `Unsuitable`: a restore was not finished (see `pgdump`)."""
+        if inspect(connection).has_table(VERSIONS) and connection.execute(text(f"SELECT 1 FROM {VERSIONS}")).first() is None:
+            raise Unsuitable("a backup was not restored to its end: run aloft admin restore again")
         config = Config()
         config.set_main_option("script_location", "remote.server.database:migrations")
         config.attributes["connection"] = connection

@@ -2,7 +2,7 @@
 
 A dump and the list of objects that belongs to it are one state: `pg_dump` reads the snapshot of the transaction that reads the
 list. What is restored has no version of the schema until `finish`, in whose transaction it gets that, and whatever has to be done
-before a service may be started on it. No service starts on one without: its tables are in the way of the first migration.
+before a service may be started on it. No service starts on one without.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sqlalchemy import Connection, inspect, text
 
 from remote.server.database import contents as rows
 from remote.server.database.contents import StoredObject
+from remote.server.database.engine import VERSIONS
 from remote.server.database.postgresql import PostgresDatabase
 
-_VERSIONS = "alembic_version"
-_IS_THE_VERSION = f" TABLE DATA public {_VERSIONS} "
+_IS_THE_VERSION = f" TABLE DATA public {VERSIONS} "
 _COPY, _END = "COPY ", "\\."
 
 
@@ -52,7 +52,7 @@ def restore(database: PostgresDatabase, file: Path, *, overwrite: bool = False) 
     """
     with database.write() as connection:
         found = inspect(connection).get_table_names()
-        is_unfinished = _VERSIONS in found and not connection.execute(text(f"SELECT 1 FROM {_VERSIONS}")).first()
+        is_unfinished = VERSIONS in found and not connection.execute(text(f"SELECT 1 FROM {VERSIONS}")).first()
         if found and not (overwrite or is_unfinished):
             raise CannotDump("there is something in the database already: restore into an empty one, or say --overwrite")
         if _others(connection):
@@ -72,7 +72,7 @@ def finish(database: PostgresDatabase, file: Path, work: Callable[[Connection], 
     """Let services start on what was restored: with its version, the migrations since, and `work`, in one transaction."""
     version = _version_in(file)
     with database.alone() as connection:
-        connection.execute(text(f"INSERT INTO {_VERSIONS} (version_num) VALUES (:version)"), {"version": version})
+        connection.execute(text(f"INSERT INTO {VERSIONS} (version_num) VALUES (:version)"), {"version": version})
         database.migrate_in(connection)
         work(connection)
 
@@ -96,7 +96,7 @@ def held(database: PostgresDatabase) -> Iterator[None]:
 
 def _version_in(file: Path) -> str:
     """Of the schema: from the text of the one row of its table."""
-    lines = iter(_run("pg_restore", "--data-only", f"--table={_VERSIONS}", "--file=-", str(file)).splitlines())
+    lines = iter(_run("pg_restore", "--data-only", f"--table={VERSIONS}", "--file=-", str(file)).splitlines())
     for line in lines:
         if line.startswith(_COPY):
             version = next(lines, _END)
