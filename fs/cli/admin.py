@@ -265,40 +265,64 @@ def backup(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Where the backup is, or will be: on another disk.")],
     config: Config = None,
     data: Data = None,
+    database: DatabaseUrl = None,
     json: JsonOption = False,
 ) -> None:
-    """Back up the service's database, keys and objects; while it runs, and only what the last backup lacks.
+    """Back up the service's database, with its keys, and its objects; while it runs, and only what the last backup lacks.
 
+    With PostgreSQL it needs pg_dump, of the server's version or a newer one. Objects that are in S3 are fetched from there, once.
     The keys are in it: whoever reads the backup can do what the service can. Interrupted, the last backup stays whole.
     """
-    from remote.server.backup import CannotBackUp, back_up
+    from remote.server import backup as embedded
+    from remote.server import sharedbackup as shared
+    from remote.server.objects.store import BadStoreSettings, StoreUnavailable
 
-    settings = load_settings(config, {"data": data})
+    settings = load_settings(config, {"data": data, "database": database})
+    make = shared.back_up if shared.is_shared(settings) else embedded.back_up
     with _bar("backed up", json=json) as told:
         try:
-            report = back_up(settings, target, told)
-        except (CannotBackUp, OSError) as error:
+            report = make(settings, target, told)
+        except (embedded.CannotBackUp, BadStoreSettings, StoreUnavailable, OSError) as error:
             fail(f"no backup was made: {error}")
     _say(report, f"backed up to {target}", json=json)
 
 
 def restore(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="The backup.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The new data folder: empty, or not there.")],
+    config: Config = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The new data folder: empty, or not there.", show_default=False)
+    ] = None,
+    database: DatabaseUrl = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what is in the PostgreSQL database; without it, it has to be empty.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Make a data folder of a backup. Devices that have seen more than is in it stop, and ask their person to reconnect."""
-    from remote.server.backup import CannotBackUp
-    from remote.server.backup import restore as make_folder_of
+    """Make a service of a backup. Devices that have seen more than is in it stop, and ask their person to reconnect.
 
+    Of a data folder: into another one, --data. With PostgreSQL or S3: into the database and the bucket that --config names, with
+    no service running; objects are put back that the bucket lacks. Interrupted, run it again: no service starts before that.
+    """
+    from remote.server import backup as embedded
+    from remote.server import sharedbackup as shared
+    from remote.server.objects.store import BadStoreSettings, StoreUnavailable
+
+    settings = load_settings(config, {"data": data, "database": database})
+    if not shared.is_shared(settings) and data is None:
+        fail("say where to: --data DIR, or the --config of a service with PostgreSQL or S3", ExitCode.USAGE)
     with _bar("restored", json=json) as told:
         try:
-            report = make_folder_of(source, data, told)
-        except (CannotBackUp, OSError) as error:
+            if shared.is_shared(settings):
+                report = shared.restore(settings, source, overwrite=overwrite, told=told)
+            else:
+                report = embedded.restore(source, settings.data, told)
+        except (embedded.CannotBackUp, BadStoreSettings, StoreUnavailable, OSError) as error:
             fail(f"nothing was restored: {error}")
+    serve = f"--config {config}" if config is not None else f"--data {settings.data}"
     if not json:
-        note(f"Next: aloft serve --data {data}; on devices that stop: aloft reconnect")
-    _say(report, f"restored into {data}", json=json)
+        note(f"Next: aloft serve {serve}; on devices that stop: aloft reconnect")
+    _say(report, f"restored into {settings.database_name}", json=json)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class BackedUp:
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class NamedObject:
     key: str
     id: bytes
     length: int
@@ -59,25 +59,24 @@ class _Object:
 def back_up(config: ServerConfig, target: Path, told: Told = lambda done, total: None) -> BackedUp:
     """Bring the backup in `target` up to date, or begin it. `CannotBackUp`, `OSError`."""
     if config.database is not None or config.s3 is not None:
-        raise CannotBackUp(
-            "this backs up a data folder with SQLite; of PostgreSQL make a dump (pg_dump), and after it a copy of the bucket, "
-            "with the database's and the store's own tools"
-        )
+        raise ValueError("backups of PostgreSQL and of objects in S3 are made by `sharedbackup`")
     source = sqlite_file(config.data)
     if not source.exists():
         raise CannotBackUp(f"there is no service in {config.data}")
+    if (target / "aloft.dump").exists():
+        raise CannotBackUp(f"the backup in {target} is of PostgreSQL: choose another folder")
     if target.resolve().is_relative_to(config.data.resolve()):
         raise CannotBackUp(f"{target} lies in the service's own folder: a backup belongs on another disk")
     make_folder(target)
-    with _alone(target):
+    with alone(target):
         snapshot = target / "aloft.db.new"
-        _copy_database(source, snapshot)
-        _copy_keys(config.data, target)
-        named = _objects_of(snapshot)
+        copy_database(source, snapshot)
+        copy_keys(config.data, target)
+        named = objects_of(snapshot)
         report = _copy_objects(config.data / "objects", target / "objects", named, told)
         snapshot.replace(sqlite_file(target))
         sync_folder(target)
-        report.removed = _remove_others(target / "objects", {each.key for each in named})
+        report.removed = remove_others(target / "objects", {each.key for each in named})
     return report
 
 
@@ -91,20 +90,25 @@ def restore(backup: Path, data: Path, told: Told = lambda done, total: None) -> 
     if sqlite_file(data).exists():
         raise CannotBackUp(f"there is a service in {data} already: restore into another folder")
     make_folder(data)
-    with _alone(data):
-        report = _copy_objects(backup / "objects", data / "objects", _objects_of(sqlite_file(backup)), told)
-        _copy_keys(backup, data)
-        shutil.rmtree(data / "restoring", ignore_errors=True)
-        make_folder(data / "restoring")
-        _copy_database(sqlite_file(backup), sqlite_file(data / "restoring"))
-        begin_epoch(data / "restoring")
-        sqlite_file(data / "restoring").replace(sqlite_file(data))
-        sync_folder(data)
-        shutil.rmtree(data / "restoring")
+    with alone(data):
+        report = _copy_objects(backup / "objects", data / "objects", objects_of(sqlite_file(backup)), told)
+        copy_keys(backup, data)
+        place_database(backup, data)
     return report
 
 
-def _copy_keys(source: Path, target: Path) -> None:
+def place_database(backup: Path, data: Path) -> None:
+    """Put the backup's database into its place, where it has begun a new epoch already."""
+    shutil.rmtree(data / "restoring", ignore_errors=True)
+    make_folder(data / "restoring")
+    copy_database(sqlite_file(backup), sqlite_file(data / "restoring"))
+    begin_epoch(data / "restoring")
+    sqlite_file(data / "restoring").replace(sqlite_file(data))
+    sync_folder(data)
+    shutil.rmtree(data / "restoring")
+
+
+def copy_keys(source: Path, target: Path) -> None:
     for name in KEYS:
         if (source / name).exists():
             write_private(target / name, (source / name).read_bytes())
@@ -113,7 +117,7 @@ def _copy_keys(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     with (folder / "backup.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +126,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
     """One state of it, whole and durable."""
     target.unlink(missing_ok=True)
     with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as here, closing(sqlite3.connect(target)) as there:
@@ -136,13 +140,13 @@ def _copy_database(source: Path, target: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _objects_of(database: Path) -> list[_Object]:
+def objects_of(database: Path) -> list[NamedObject]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as sql:
         rows = sql.execute("SELECT owner, object_id, generation, length FROM objects ORDER BY owner, object_id").fetchall()
-    return [_Object(object_key(owner, id_, generation), id_, length) for owner, id_, generation, length in rows]
+    return [NamedObject(object_key(owner, id_, generation), id_, length) for owner, id_, generation, length in rows]
 
 
-def _copy_objects(source: Path, target: Path, wanted: list[_Object], told: Told) -> BackedUp:
+def _copy_objects(source: Path, target: Path, wanted: list[NamedObject], told: Told) -> BackedUp:
     make_folder(target)
     report = BackedUp(objects=len(wanted))
     folders: set[Path] = set()
@@ -162,7 +166,7 @@ def _copy_objects(source: Path, target: Path, wanted: list[_Object], told: Told)
     return report
 
 
-def _copy_object(source: Path, target: Path, wanted: _Object) -> bool:
+def _copy_object(source: Path, target: Path, wanted: NamedObject) -> bool:
     """False: it is not there, or its bytes are not those that its name says."""
     temporary = target.with_name(f"{target.name}.new")
     hashed, left = hashlib.sha256(), wanted.length
@@ -192,7 +196,7 @@ def read_backed_up(backup: Path, key: str, length: int) -> bytes | None:
         return None
 
 
-def _remove_others(folder: Path, kept: set[str]) -> int:
+def remove_others(folder: Path, kept: set[str]) -> int:
     removed = 0
     for file in folder.glob("*/*/*"):
         if f"{file.parent.parent.name}/{file.name}" not in kept:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from os import urandom
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from remote.crashpoints import crash_point
 from remote.server.config import ServerConfig
 from remote.server.database import devicesync
@@ -57,14 +59,19 @@ def _begin_epoch(config: ServerConfig, clock: Callable[[], int], random: Callabl
         current_epoch(database, clock, random)
         epoch = random(16).hex()
         with database.alone() as connection:
-            rows.begin(connection, epoch, clock())
-            rows.doubt_uploads(connection)
-            devicesync.forget_positions(connection)
-            crash_point("service.epoch.beginning")
+            begin_epoch_in(connection, epoch, clock())
         crash_point("service.epoch.begun")
         return epoch
     finally:
         database.close()
+
+
+def begin_epoch_in(connection: Connection, epoch: str, now_ns: int) -> None:
+    """In a transaction of `alone`, on a database that has begun one before."""
+    rows.begin(connection, epoch, now_ns)
+    rows.doubt_uploads(connection)
+    devicesync.forget_positions(connection)
+    crash_point("service.epoch.beginning")
 
 
 def shared_until(history: Sequence[Began], epoch: str) -> Mapping[bytes, int] | None:

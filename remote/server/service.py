@@ -193,7 +193,7 @@ def audit_page(
 def collect_garbage(config: ServerConfig, *, dry_run: bool = False) -> Report:
     """Remove what nothing names any more from the service of `config`, which may be running. `DataFolderError`,
     `StoreUnavailable`."""
-    with administered(config) as database, closing(_store_beside(config)) as store:
+    with administered(config) as database, closing(open_store_beside(config)) as store:
         return Garbage(database, store, time.time_ns).collect(dry_run=dry_run)
 
 
@@ -207,7 +207,7 @@ def scrub_objects(
 ) -> ScrubReport:
     """Read all objects of the service of `config`, which may be running, again; mend what is damaged from a backup. `told`:
     how many of how many. `DataFolderError`, `StoreUnavailable`."""
-    with administered(config) as database, closing(_store_beside(config)) as store:
+    with administered(config) as database, closing(open_store_beside(config)) as store:
         scrubber = Scrubber(database, store, time.time_ns, rate=rate)
         total = scrubber.total()
         read_backup = None if backup is None else partial(read_backed_up, backup)
@@ -350,7 +350,7 @@ def _open_store(
     return S3Store(config.s3), None
 
 
-def _store_beside(config: ServerConfig) -> ObjectStore:
+def open_store_beside(config: ServerConfig) -> ObjectStore:
     """The objects of a service that may be running: to read and to delete, not to sign."""
     if config.s3 is None:
         return LocalStore(config.data / "objects", new_key(urandom), time.time_ns, urandom, clear=False)

@@ -72,6 +72,8 @@ def test_a_backup_is_restored(aloft, registered, data, tmp_path):
     (line,) = aloft("admin", "users", "--data", str(again), "--json").data["accounts"]
     assert line["email"] == registered
     assert "already" in aloft("admin", "restore", str(tmp_path / "backup"), "--data", str(again)).err
+    nowhere = aloft("admin", "restore", str(tmp_path / "backup"))
+    assert (nowhere.code, "--data DIR" in nowhere.err) == (2, True)
 
 
 def test_what_is_damaged_is_found_and_mended_from_a_backup(aloft, registered, data, tmp_path):

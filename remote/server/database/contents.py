@@ -229,6 +229,16 @@ def stored_objects(connection: Connection, owner: bytes, ids: Collection[bytes])
     return found
 
 
+def all_objects(connection: Connection) -> list[tuple[bytes, StoredObject]]:
+    """All that are alive, with their owners."""
+    found = connection.execute(
+        select(objects.c.owner, objects.c.object_id, objects.c.generation, objects.c.length).order_by(
+            objects.c.owner, objects.c.object_id
+        )
+    )
+    return [(bytes(row.owner), StoredObject(bytes(row.object_id), row.generation, row.length)) for row in found]
+
+
 def add_objects(connection: Connection, owner: bytes, new: Sequence[StoredObject], created_ns: int) -> None:
     if new:
         connection.execute(

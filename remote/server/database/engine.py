@@ -20,11 +20,13 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from remote.crashpoints import crash_point
 
+VERSIONS = "alembic_version"
+"""The table that says which migrations were done."""
 BUSY_TIMEOUT_SECONDS = 30
 BATCH = 500
 """So many values in one IN."""
@@ -38,7 +40,7 @@ class NewerSchema(Exception):
 
 
 class Unsuitable(Exception):
-    """The database lacks something that has to be there before the first start; the text says what."""
+    """The database is not such that a service can start on it; the text says what to do."""
 
 
 class Database(ABC):
@@ -71,16 +73,22 @@ class Database(ABC):
         """Whether the error passes by itself, or by somebody's care for the database: it is no fault of the request."""
 
     def migrate(self) -> None:
+        with self.alone() as connection:
+            self.migrate_in(connection)
+        crash_point("service.start.migrated")
+
+    def migrate_in(self, connection: Connection) -> None:
+        """In a transaction of `alone`. `NewerSchema`; `Unsuitable`: a restore was not finished (see `pgdump`)."""
+        if inspect(connection).has_table(VERSIONS) and connection.execute(text(f"SELECT 1 FROM {VERSIONS}")).first() is None:
+            raise Unsuitable("a backup was not restored to its end: run aloft admin restore again")
         config = Config()
         config.set_main_option("script_location", "remote.server.database:migrations")
-        with self.alone() as connection:
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise NewerSchema("the database was written by a newer Aloft") from error
-            crash_point("service.start.migrating")
-        crash_point("service.start.migrated")
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise NewerSchema("the database was written by a newer Aloft") from error
+        crash_point("service.start.migrating")
 
     def close(self) -> None:
         self._engine.dispose()

@@ -113,6 +113,11 @@ class PostgresDatabase(Database):
         arguments, parameters = self._engine.dialect.create_connect_args(self._url)
         return psycopg.connect(*arguments, autocommit=True, **parameters)
 
+    def parameters(self) -> dict[str, Any]:
+        """Those of libpq by which the database is reached, the password among them."""
+        _, parameters = self._engine.dialect.create_connect_args(self._url)
+        return {name: value for name, value in parameters.items() if name != "context"}  # psycopg's own
+
 
 def complete_url(url: str) -> URL:
     """With this program's driver, and the parameters that it wants where the URL says nothing. `ArgumentError`, `ValueError`."""
