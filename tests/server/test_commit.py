@@ -365,16 +365,22 @@ async def test_sparse_contents_need_no_object(ada: Device) -> None:
 @pytest.mark.parametrize("database_of", ["sqlite"], indirect=True)
 async def test_a_full_disk_is_said_and_nothing_half_done_remains(ada: Device) -> None:
     """SQLite refuses to grow, as it does on a full disk; with room again the same commit goes through."""
-    pages = "PRAGMA max_page_count = {}"
-    with ada.world.service.database.write() as connection:
+    database = ada.world.service.database
+
+    def limit(pages: int) -> None:
+        """Of all connections that the pool has."""
+        with database.write() as one, database.read() as two, database.read() as three:
+            for connection in (one, two, three):
+                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    with database.write() as connection:
         used = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        connection.exec_driver_sql(pages.format(used + 3))
-    groups = [create(ada.space, f"f{n}", new_id(), os.urandom(4000)) for n in range(20)]
+    limit(used + 3)
+    groups = [create(ada.space, f"f{n}", new_id(), os.urandom(4000)) for n in range(200)]
     response = await ada.try_commit(*groups, number=1)
     problem(response, 503, "unavailable")
     assert "retry-after" in response.headers
-    with ada.world.service.database.write() as connection:
-        connection.exec_driver_sql(pages.format(1_000_000))
+    limit(1_000_000)
     assert (await ada.listing())[0] == {}
     assert (await ada.get("/v1/account"))["used_bytes"] == 0
     answer = await ada.commit(*groups, number=1)

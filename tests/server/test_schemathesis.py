@@ -39,7 +39,7 @@ def test_no_request_is_answered_by_a_failure(tmp_path: Path, options: list[str])
         login = http.post("/v1/sessions", json={"email": "ada@example.org", "password": PASSWORD, "device": device}).json()
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json", "--checks", CHECKS, "--seed", "1"),
-            *("--header", f"Authorization: Bearer {login['tokens']['access_token']}", "--no-color", "--workers", "2"),
+            *("--header", f"Authorization: Bearer {login['tokens']['access_token']}", "--no-color", "--workers", "1"),
             *(word for path in LEFT_OUT for word in ("--exclude-path", path)),
             *options,
         ]
