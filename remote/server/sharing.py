@@ -173,16 +173,15 @@ class Sharing:
 
     def accept(self, caller: Caller, space: bytes) -> Changed:
         with self._database.write() as connection:
-            invited = rows.invitation(connection, space, caller.account)
-            if invited is None:
-                raise not_found("There is no such invitation.")
+            home = home_space(connection, caller)
+            _invited(connection, space, caller)  # or there may be no such space to lock
+            self._lock(connection, space, home)
+            invited = _invited(connection, space, caller)  # as it is now that nobody can end it
             if len(rows.mounts(connection, caller.account)) >= SHARES_MAX:
                 raise Refused(ProblemType.FORBIDDEN, f"You have {SHARES_MAX} shared folders already: leave one.")
             name = _name_of(connection, space)
             if name is None:
                 raise not_found("There is no such invitation.")
-            home = home_space(connection, caller)
-            self._lock(connection, space, home)
 
             def make(_connection: Connection, tree: Tree) -> Edit[bytes]:
                 top = root(tree)
@@ -203,9 +202,7 @@ class Sharing:
 
     def decline(self, caller: Caller, space: bytes) -> None:
         with self._database.write() as connection:
-            invited = rows.invitation(connection, space, caller.account)
-            if invited is None:
-                raise not_found("There is no such invitation.")
+            invited = _invited(connection, space, caller)
             rows.remove_invitation(connection, space, invited.email_key)
             who = account_rows.email_of(connection, caller.account)
             self._tell_owner(connection, space, f"{who} declined your invitation to {{}}.")
@@ -316,9 +313,10 @@ class Sharing:
             raise Refused(ProblemType.FORBIDDEN, f"A folder is shared with {MEMBERS_MAX - 1} others at most.")
         row = account_rows.by_email(connection, key)
         account = None if row is None else row.id
+        known = next((each for each in rows.invitations_of(connection, space) if each.email_key == key), None)
         invited = InvitationRow(space, key, request.email, account, request.role, self._clock())
         rows.put_invitation(connection, invited)
-        if account is not None:
+        if account is not None and (known is None or known.role != request.role):  # once is enough
             who, name = account_rows.email_of(connection, caller.account), _name_of(connection, space) or "a folder"
             text = f"{who} shares {name} with you: aloft invitations shows how to accept."
             post(connection, account, [News(Topic.SHARE, text)], self._clock())
@@ -425,6 +423,13 @@ def _find_member(connection: Connection, space: bytes, email: str) -> tuple[Memb
         if email_key(person.email) == key and row.role != Role.OWNER:
             return row, person
     return None
+
+
+def _invited(connection: Connection, space: bytes, caller: Caller) -> InvitationRow:
+    invitation = rows.invitation(connection, space, caller.account)
+    if invitation is None:
+        raise not_found("There is no such invitation.")
+    return invitation
 
 
 def _find_invitation(connection: Connection, space: bytes, email: str) -> InvitationRow:

@@ -87,6 +87,15 @@ async def test_an_invitation_names_the_folder_and_who_shares_it(ada: Device, bob
     problem(await bob.send("POST", "/v1/invitations/accept", {"space": made["space"]}), 404, "not-found")
 
 
+async def test_an_invitation_that_is_repeated_is_told_once(ada: Device, bob: Device, plans: str) -> None:
+    for role in ("viewer", "viewer", "editor", "editor"):
+        await ada.post("/v1/shares", {"path": "/plans", "email": BOB, "role": role})
+    told = (await bob.get("/v1/notifications"))["notifications"]
+    assert [each["topic"] for each in told] == ["share", "share"]
+    (invitation,) = (await bob.get("/v1/invitations"))["invitations"]
+    assert invitation["role"] == "editor"
+
+
 async def test_nobody_learns_whether_an_address_has_an_account(ada: Device, bob: Device, plans: str) -> None:
     known = await ada.post("/v1/shares", {"path": "/plans", "email": BOB})
     unknown = await ada.post("/v1/shares", {"path": "/plans", "email": "nobody@example.org"})
