@@ -43,6 +43,7 @@ ALWAYS_ON_BOTH = {
     "test_personal_tokens.py",
     "test_recovery.py",
     "test_tiers.py",
+    "test_upgrades.py",
 }
 """The tests that run on PostgreSQL without `--long`, too; those of the other files ask it for little that these do not."""
 

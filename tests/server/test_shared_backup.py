@@ -21,6 +21,7 @@ from remote.server.garbage import GRACE_NS, Garbage
 from remote.server.objects.store import StoreUnavailable
 from remote.server.sharedbackup import back_up, restore
 from tests.support.postgresql import Cluster
+from tests.support.schemas import go_back_to_0015
 from tests.support.wire import Device, World, create, new_id, remove
 
 
@@ -195,9 +196,7 @@ async def test_an_older_backup_is_migrated_when_it_is_restored(
     world: World, ada: Device, target: ServerConfig, tmp_path: Path
 ) -> None:
     with world.service.database.write() as connection:
-        connection.exec_driver_sql("DROP TABLE keys")
-        connection.exec_driver_sql("CREATE TABLE keys (name text, kid text, secret bytea, CONSTRAINT pk_keys PRIMARY KEY (name))")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0015'")
+        go_back_to_0015(connection)
     back_up(config(world), tmp_path / "backup")
     restore(target, tmp_path / "backup")
     other = World.open(target.data, database=target.database)
