@@ -273,16 +273,16 @@ def backup(
     With PostgreSQL it needs pg_dump, of the server's version or a newer one. Objects that are in S3 are fetched from there, once.
     The keys are in it: whoever reads the backup can do what the service can. Interrupted, the last backup stays whole.
     """
-    from remote.server import backup as embedded
-    from remote.server import sharedbackup as shared
+    from remote.server.backup import back_up
+    from remote.server.backupfolder import CannotBackUp
+    from remote.server.folder import DataFolderError
     from remote.server.objects.store import BadStoreSettings, StoreUnavailable
 
     settings = load_settings(config, {"data": data, "database": database})
-    make = shared.back_up if shared.is_shared(settings) else embedded.back_up
     with _bar("backed up", json=json) as told:
         try:
-            report = make(settings, target, told)
-        except (embedded.CannotBackUp, BadStoreSettings, StoreUnavailable, OSError) as error:
+            report = back_up(settings, target, told)
+        except (CannotBackUp, DataFolderError, BadStoreSettings, StoreUnavailable, OSError) as error:
             fail(f"no backup was made: {error}")
     _say(report, f"backed up to {target}", json=json)
 
@@ -304,20 +304,18 @@ def restore(
     Of a data folder: into another one, --data. With PostgreSQL or S3: into the database and the bucket that --config names, with
     no service running; objects are put back that the bucket lacks. Interrupted, run it again: no service starts before that.
     """
-    from remote.server import backup as embedded
-    from remote.server import sharedbackup as shared
+    from remote.server.backup import restore as put_back
+    from remote.server.backupfolder import CannotBackUp
+    from remote.server.folder import DataFolderError
     from remote.server.objects.store import BadStoreSettings, StoreUnavailable
 
     settings = load_settings(config, {"data": data, "database": database})
-    if not shared.is_shared(settings) and data is None:
-        fail("say where to: --data DIR, or the --config of a service with PostgreSQL or S3", ExitCode.USAGE)
+    if config is None and database is None and data is None:
+        fail("say where to: --data DIR, or the --config of the service that is to be", ExitCode.USAGE)
     with _bar("restored", json=json) as told:
         try:
-            if shared.is_shared(settings):
-                report = shared.restore(settings, source, overwrite=overwrite, told=told)
-            else:
-                report = embedded.restore(source, settings.data, told)
-        except (embedded.CannotBackUp, BadStoreSettings, StoreUnavailable, OSError) as error:
+            report = put_back(settings, source, overwrite=overwrite, told=told)
+        except (CannotBackUp, DataFolderError, BadStoreSettings, StoreUnavailable, OSError) as error:
             fail(f"nothing was restored: {error}")
     serve = f"--config {config}" if config is not None else f"--data {settings.data}"
     if not json:

@@ -1,41 +1,64 @@
-"""Backups of an embedded service: its database, its keys and its objects, in a folder. Blocking; beside a running service.
+"""Backups of a service: its database, its keys and its objects, in a folder. Blocking; beside a running service.
 
 The database comes first, as a snapshot; then the objects that it names. Objects never change, so only those are copied that the
 backup lacks, and none that the snapshot names is deleted from the store for a day. The snapshot takes the place of the last one
-when everything is there, and only then what it does not name goes. So a backup that is interrupted is the last one, whole.
+when everything is there, and only then what it does not name goes. So a backup that is interrupted is the last one, whole. Its
+objects are encrypted like those of an embedded store, under a master key of its own, which lies in it.
 
-To restore is the reverse: objects, keys, then the database, which has begun a new epoch before it is put into its place.
+To restore, the database comes first where it is PostgreSQL, in a state in which no service starts on it. It names the objects,
+and those that the store lacks are put back. Then it is finished, or put into its place, with a new epoch.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from os import urandom
 from pathlib import Path
+from typing import Protocol
 
-from remote.server.config import ServerConfig
-from remote.server.database.opening import sqlite_file
-from remote.server.epochs import begin_epoch
-from remote.server.folder import make_folder, sync_folder, write_private
-from remote.server.objects.local import path_of
-from remote.server.objects.store import object_key
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
 
-KEYS = ("tokens.key", "objects.key")
-"""Where keys are until a service that keeps them in its database has been started."""
-_PIECE = 2**20
+from remote.server.backupfolder import (
+    CannotBackUp,
+    NamedObject,
+    StoredBackup,
+    alone,
+    copy_database,
+    copy_keys,
+    objects_of,
+    place_database,
+    remove_others,
+)
+from remote.server.config import ObjectsConfig, ServerConfig
+from remote.server.database import pgdump
+from remote.server.database.contents import StoredObject
+from remote.server.database.engine import NewerSchema, Unsuitable
+from remote.server.database.opening import open_database, sqlite_file
+from remote.server.database.pgdump import CannotDump
+from remote.server.database.postgresql import PostgresDatabase
+from remote.server.epochs import begin_epoch_in
+from remote.server.folder import make_folder, sync_folder
+from remote.server.keys import new_key
+from remote.server.objects.folders import path_of
+from remote.server.objects.opening import open_local
+from remote.server.objects.store import NoSuchObject, ObjectStore, Stored, object_key
+from remote.server.service import open_store_beside
+
+AT_ONCE = 8
+"""Objects that are read and written at one time; each is in memory."""
+ASKED = 256
+"""Objects that the store is asked for at one time."""
+
 
 Told = Callable[[int, int], None]
 """Hears how many objects of how many are done."""
-
-
-class CannotBackUp(Exception):
-    """The text says why, and what to do."""
 
 
 @dataclass(slots=True)
@@ -49,157 +72,217 @@ class BackedUp:
     """Objects that the service has not, or not as they were; the backup lacks them, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class NamedObject:
-    key: str
-    id: bytes
-    length: int
-
-
 def back_up(config: ServerConfig, target: Path, told: Told = lambda done, total: None) -> BackedUp:
-    """Bring the backup in `target` up to date, or begin it. `CannotBackUp`, `OSError`."""
-    if config.database is not None or config.s3 is not None:
-        raise ValueError("backups of PostgreSQL and of objects in S3 are made by `sharedbackup`")
-    source = sqlite_file(config.data)
-    if not source.exists():
-        raise CannotBackUp(f"there is no service in {config.data}")
-    if (target / "aloft.dump").exists():
-        raise CannotBackUp(f"the backup in {target} is of PostgreSQL: choose another folder")
+    """Bring the backup in `target` up to date, or begin it. `CannotBackUp`, `StoreUnavailable`, `OSError`."""
+    part = _database_of(config)
     if target.resolve().is_relative_to(config.data.resolve()):
         raise CannotBackUp(f"{target} lies in the service's own folder: a backup belongs on another disk")
+    part.require_service()
+    if any((target / other.file).exists() for other in (_Sqlite, _Postgresql) if other.file != part.file):
+        raise CannotBackUp(f"the backup in {target} is of another kind of database: choose another folder")
     make_folder(target)
-    with alone(target):
-        snapshot = target / "aloft.db.new"
-        copy_database(source, snapshot)
-        copy_keys(config.data, target)
-        named = objects_of(snapshot)
-        report = _copy_objects(config.data / "objects", target / "objects", named, told)
-        snapshot.replace(sqlite_file(target))
+    with alone(target), closing(open_store_beside(config)) as store:
+        fresh = target / f"{part.file}.new"
+        named = part.snapshot(fresh)
+        part.copy_beside(target)
+        report = _copy(named, _Backup(target, store, config.objects.encrypt), told)
+        fresh.replace(target / part.file)
         sync_folder(target)
         report.removed = remove_others(target / "objects", {each.key for each in named})
     return report
 
 
-def restore(backup: Path, data: Path, told: Told = lambda done, total: None) -> BackedUp:
-    """Make a data folder of a backup, and begin a new epoch there. What an interrupted one has copied is used.
+def restore(config: ServerConfig, backup: Path, *, overwrite: bool = False, told: Told = lambda done, total: None) -> BackedUp:
+    """Put a backup into the database and the object store of `config`, on which no service runs, and begin a new epoch.
 
-    `CannotBackUp`, `OSError`.
+    `overwrite`: whatever is in the database goes. An interrupted one is repeated. `CannotBackUp`, `StoreUnavailable`, `OSError`.
     """
-    if not sqlite_file(backup).exists():
-        raise CannotBackUp(f"there is no whole backup in {backup}")
-    if sqlite_file(data).exists():
-        raise CannotBackUp(f"there is a service in {data} already: restore into another folder")
-    make_folder(data)
-    with alone(data):
-        report = _copy_objects(backup / "objects", data / "objects", objects_of(sqlite_file(backup)), told)
-        copy_keys(backup, data)
-        place_database(backup, data)
-    return report
+    part = _database_of(config)
+    if not (backup / part.file).exists():
+        raise CannotBackUp(f"there is no whole backup of {part.kind} in {backup}")
+    with closing(open_store_beside(config)) as store, part.placed(backup, overwrite) as named:
+        return _copy(named, _Restored(backup, store), told)
 
 
-def place_database(backup: Path, data: Path) -> None:
-    """Put the backup's database into its place, where it has begun a new epoch already."""
-    shutil.rmtree(data / "restoring", ignore_errors=True)
-    make_folder(data / "restoring")
-    copy_database(sqlite_file(backup), sqlite_file(data / "restoring"))
-    begin_epoch(data / "restoring")
-    sqlite_file(data / "restoring").replace(sqlite_file(data))
-    sync_folder(data)
-    shutil.rmtree(data / "restoring")
+# --------------------------------------------------------------------------------------------------------------- objects
 
 
-def copy_keys(source: Path, target: Path) -> None:
-    for name in KEYS:
-        if (source / name).exists():
-            write_private(target / name, (source / name).read_bytes())
-        else:
-            (target / name).unlink(missing_ok=True)
+class _Direction(Protocol):
+    """From where to where objects are copied."""
+
+    def lacks(self, some: Sequence[NamedObject]) -> list[NamedObject]: ...
+
+    def read(self, one: NamedObject) -> bytes | None:
+        """None: it is not there."""
+
+    def write(self, one: NamedObject, body: bytes) -> None: ...
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    with (folder / "backup.lock").open("w") as lock:
+class _Backup:
+    """From the store into the folder, in which they lie as in an embedded store."""
+
+    def __init__(self, target: Path, store: ObjectStore, encrypt: bool) -> None:
+        self._store = store
+        self._objects = target / "objects"
+        self._folder = open_local(
+            ServerConfig(target, objects=ObjectsConfig(encrypt=encrypt)), new_key(urandom), time.time_ns, urandom
+        )
+
+    def lacks(self, some: Sequence[NamedObject]) -> list[NamedObject]:
+        return [each for each in some if not path_of(self._objects, each.key).exists()]
+
+    def read(self, one: NamedObject) -> bytes | None:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotBackUp(f"another backup or restore works in {folder}: wait for it") from None
-        yield
+            return self._store.read(one.key, one.length + 1)
+        except NoSuchObject:
+            return None
+
+    def write(self, one: NamedObject, body: bytes) -> None:
+        self._folder.write(one.key, one.id, body)
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """One state of it, whole and durable."""
-    target.unlink(missing_ok=True)
-    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as here, closing(sqlite3.connect(target)) as there:
-        here.backup(there)
-        there.execute("PRAGMA journal_mode = DELETE")
-        (answer,) = there.execute("PRAGMA quick_check").fetchone()
-    if answer != "ok":
-        raise CannotBackUp(f"the database {source} is damaged: {answer}")
-    target.chmod(0o600)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+class _Restored:
+    """From the folder into the store."""
+
+    def __init__(self, backup: Path, store: ObjectStore) -> None:
+        self._backup = StoredBackup(backup)
+        self._store = store
+
+    def lacks(self, some: Sequence[NamedObject]) -> list[NamedObject]:
+        there = self._store.stat([each.key for each in some])
+        return [each for each in some if not _is_it(there.get(each.key), each)]
+
+    def read(self, one: NamedObject) -> bytes | None:
+        return self._backup.read(one.key, one.length)
+
+    def write(self, one: NamedObject, body: bytes) -> None:
+        self._store.write(one.key, one.id, body)
 
 
-def objects_of(database: Path) -> list[NamedObject]:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as sql:
-        rows = sql.execute("SELECT owner, object_id, generation, length FROM objects ORDER BY owner, object_id").fetchall()
-    return [NamedObject(object_key(owner, id_, generation), id_, length) for owner, id_, generation, length in rows]
+def _is_it(stored: Stored | None, wanted: NamedObject) -> bool:
+    return stored is not None and stored.length == wanted.length and stored.sha256 in (None, wanted.id)
 
 
-def _copy_objects(source: Path, target: Path, wanted: list[NamedObject], told: Told) -> BackedUp:
-    make_folder(target)
+def _copy(wanted: Sequence[NamedObject], direction: _Direction, told: Told) -> BackedUp:
+    """Those that are lacking, each compared with its SHA-256."""
+
+    def copy_one(one: NamedObject) -> bool:
+        body = direction.read(one)
+        if body is None or len(body) != one.length or hashlib.sha256(body).digest() != one.id:
+            return False
+        direction.write(one, body)
+        return True
+
     report = BackedUp(objects=len(wanted))
-    folders: set[Path] = set()
-    for number, each in enumerate(wanted):
-        file = path_of(target, each.key)
-        if not file.exists():
-            make_folder(file.parent)
-            if _copy_object(path_of(source, each.key), file, each):
-                folders.add(file.parent)
-                report.copied += 1
-                report.copied_bytes += each.length
-            else:
-                report.lost.append(each.key)
-        told(number + 1, len(wanted))
-    for folder in folders:
-        sync_folder(folder)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for begin in range(0, len(wanted), ASKED):
+            some = wanted[begin : begin + ASKED]
+            lacking = direction.lacks(some)
+            for one, is_copied in zip(lacking, threads.map(copy_one, lacking), strict=True):
+                if is_copied:
+                    report.copied += 1
+                    report.copied_bytes += one.length
+                else:
+                    report.lost.append(one.key)
+            told(begin + len(some), len(wanted))
     return report
 
 
-def _copy_object(source: Path, target: Path, wanted: NamedObject) -> bool:
-    """False: it is not there, or its bytes are not those that its name says."""
-    temporary = target.with_name(f"{target.name}.new")
-    hashed, left = hashlib.sha256(), wanted.length
-    try:
-        with source.open("rb") as here, temporary.open("wb") as there:
-            while piece := here.read(_PIECE):
-                hashed.update(piece[:left])
-                left -= len(piece[:left])
-                there.write(piece)
-            there.flush()
-            os.fsync(there.fileno())
-    except FileNotFoundError:
-        return False
-    if left or hashed.digest() != wanted.id:
-        temporary.unlink()
-        return False
-    temporary.replace(target)
-    return True
+# ------------------------------------------------------------------------------------------------------------- databases
 
 
-def read_backed_up(backup: Path, key: str, length: int) -> bytes | None:
-    """The stored bytes of an object in a backup; None: it has none. Nobody has verified them."""
-    try:
-        with path_of(backup / "objects", key).open("rb") as file:
-            return file.read(length)
-    except FileNotFoundError:
-        return None
+class _Database(ABC):
+    """What differs between the two. All of it raises `CannotBackUp`."""
+
+    kind: str
+    file: str
+    """Its name in a backup."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def require_service(self) -> None:
+        """There is something to back up."""
+
+    @abstractmethod
+    def snapshot(self, file: Path) -> list[NamedObject]:
+        """One state of it in the file, whole and durable; and the objects that it names."""
+
+    @abstractmethod
+    def copy_beside(self, target: Path) -> None:
+        """What else a service with this database needs."""
+
+    @abstractmethod
+    @contextmanager
+    def placed(self, backup: Path, overwrite: bool) -> Iterator[list[NamedObject]]:
+        """Put it back. Within, it names these objects, and no service starts on it; at the end it has a new epoch."""
 
 
-def remove_others(folder: Path, kept: set[str]) -> int:
-    removed = 0
-    for file in folder.glob("*/*/*"):
-        if f"{file.parent.parent.name}/{file.name}" not in kept:
-            file.unlink()
-            removed += 1
-    return removed
+class _Sqlite(_Database):
+    kind, file = "SQLite", "aloft.db"
+
+    def require_service(self) -> None:
+        if not sqlite_file(self.config.data).exists():
+            raise CannotBackUp(f"there is no service in {self.config.data}")
+
+    def snapshot(self, file: Path) -> list[NamedObject]:
+        copy_database(sqlite_file(self.config.data), file)
+        return objects_of(file)
+
+    def copy_beside(self, target: Path) -> None:
+        copy_keys(self.config.data, target)
+
+    @contextmanager
+    def placed(self, backup: Path, overwrite: bool) -> Iterator[list[NamedObject]]:
+        data = self.config.data
+        if sqlite_file(data).exists():
+            raise CannotBackUp(f"there is a service in {data} already: restore into another folder")
+        make_folder(data)
+        with alone(data):
+            yield objects_of(sqlite_file(backup))
+            copy_keys(backup, data)
+            place_database(backup, data)
+
+
+class _Postgresql(_Database):
+    kind, file = "PostgreSQL", "aloft.dump"
+
+    def require_service(self) -> None:
+        """`pg_dump` says whether it can be reached, and what it holds is then looked at."""
+
+    def snapshot(self, file: Path) -> list[NamedObject]:
+        with self._opened() as database:
+            return _named(pgdump.dump(database, file))
+
+    def copy_beside(self, target: Path) -> None:
+        """Nothing: keys are in the database."""
+
+    @contextmanager
+    def placed(self, backup: Path, overwrite: bool) -> Iterator[list[NamedObject]]:
+        dump = backup / self.file
+        with self._opened() as database, pgdump.held(database):
+            pgdump.restore(database, dump, overwrite=overwrite)
+            yield _named(pgdump.named_objects(database))
+            pgdump.finish(database, dump, lambda connection: begin_epoch_in(connection, urandom(16).hex(), time.time_ns()))
+
+    @contextmanager
+    def _opened(self) -> Iterator[PostgresDatabase]:
+        database = open_database(self.config)
+        assert isinstance(database, PostgresDatabase)
+        with closing(database):
+            try:
+                yield database
+            except (CannotDump, NewerSchema, Unsuitable) as error:
+                raise CannotBackUp(str(error)) from error
+            except (SQLAlchemyError, psycopg.Error) as error:
+                reason = " ".join(str(getattr(error, "orig", error)).split())
+                raise CannotBackUp(f"{self.config.database_name} cannot be used: {reason}") from error
+
+
+def _database_of(config: ServerConfig) -> _Database:
+    return _Sqlite(config) if config.database is None else _Postgresql(config)
+
+
+def _named(found: Sequence[tuple[bytes, StoredObject]]) -> list[NamedObject]:
+    return [NamedObject(object_key(owner, one.object_id, one.generation), one.object_id, one.length) for owner, one in found]

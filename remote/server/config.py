@@ -93,8 +93,23 @@ class ObjectsConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
+    folders: Annotated[tuple[Path, ...], BeforeValidator(_split)] = ()
+    """Where objects are kept, best each on a disk of its own; none: in the data folder."""
+    copies: int = 1
+    """Of each object, in as many of the folders."""
+    encrypt: bool = True
+    """What is stored from now on."""
+    master_key: Path | None = None
+    """The file of the key that opens encrypted objects; None: `master.key` in the data folder."""
     bind_address: bool = False
     """A link is good only from the address from which it was asked for."""
+
+    def __post_init__(self) -> None:
+        """`ValueError`, in words for the person who chose."""
+        if not 1 <= self.copies <= max(1, len(self.folders)):
+            raise ValueError(f"objects.copies: {self.copies} copies need as many folders, and there are {len(self.folders) or 1}")
+        if len({folder.absolute() for folder in self.folders}) < len(self.folders):
+            raise ValueError("objects.folders names a folder twice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +270,8 @@ class ServerConfig:
                 raise ValueError(
                     "content_origin must be another host than that of public_url: contents are to be strangers there"
                 )
+        if self.s3 is not None and (self.objects.folders or self.objects.master_key is not None):
+            raise ValueError("objects.folders and objects.master_key are for the embedded object store: leave them out beside s3")
         if self.objects.bind_address and self.s3 is not None:
             raise ValueError(
                 "objects.bind_address is for the embedded object store: what an S3 store checks of a link has no place for an "

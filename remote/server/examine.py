@@ -24,7 +24,7 @@ from remote.server.database.examine import examine_postgresql, examine_sqlite
 from remote.server.findings import Finding, failed, warning, well
 from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
-from remote.server.objects.local import LocalStore
+from remote.server.objects.opening import open_local
 from remote.server.objects.probe import SUBJECT as STORE
 from remote.server.objects.probe import Answer, Probe
 from remote.server.objects.store import BadStoreSettings, StoreUnavailable
@@ -111,7 +111,7 @@ def _embedded_store(config: ServerConfig) -> Iterator[Finding]:
         yield failed(STORE, f"nothing can be written in {place}: {error.strerror}", "make the data folder writable for this user")
         return
     try:
-        store = LocalStore(folder, Key("check", os.urandom(32)), time.time_ns, os.urandom)
+        store = open_local(ServerConfig(folder), Key("check", os.urandom(32)), time.time_ns, os.urandom)
         endpoint = ObjectEndpoint(store)
 
         def request(method: str, url: str, **rest: object) -> httpx.Response:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from remote.protocol import Link
 from remote.server.database import metrics as rows
 from remote.server.database.engine import Database
-from remote.server.objects.store import LinkBase, Listed, ObjectStore, Stored, StoreUnavailable
+from remote.server.objects.store import Checked, LinkBase, Listed, ObjectStore, Stored, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +160,20 @@ class CountedStore:
             return self._store.listing(after, limit)
         except StoreUnavailable:
             self._metrics.store_failed("listing")
+            raise
+
+    def check(self, key: str, object_id: bytes, length: int, *, mend: bool) -> Checked:
+        try:
+            return self._store.check(key, object_id, length, mend=mend)
+        except StoreUnavailable:
+            self._metrics.store_failed("check")
+            raise
+
+    def replicas(self, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        try:
+            return self._store.replicas(keys)
+        except StoreUnavailable:
+            self._metrics.store_failed("replicas")
             raise
 
     def close(self) -> None:

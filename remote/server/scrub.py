@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from remote.server.database import scrub as rows
 from remote.server.database.engine import Database
 from remote.server.database.scrub import Position, ScrubbedObject
-from remote.server.objects.store import NoSuchObject, ObjectStore, StoreUnavailable, object_key
+from remote.server.objects.store import ObjectStore, object_key
 
 STEP = 200
 """Objects that are looked up at one time."""
@@ -35,6 +35,10 @@ class ScrubReport:
     objects: int = 0
     bytes: int = 0
     damaged: list[Damage] = field(default_factory=list)
+    copied: int = 0
+    """Copies that lacked or were damaged, where another one was good."""
+    removed: int = 0
+    """Copies that lay where they do not belong any more."""
 
     @property
     def left(self) -> int:
@@ -109,7 +113,10 @@ class Scrubber:
         good: list[ScrubbedObject] = []
         for each in some:
             self._proceed()
-            why = self._what_is_wrong(each)
+            found = self._store.check(_key(each), each.object_id, each.length, mend=not dry_run)
+            report.copied += found.lacking
+            report.removed += found.surplus
+            why = found.wrong
             report.objects += 1
             report.bytes += each.length
             if why is None:
@@ -127,16 +134,6 @@ class Scrubber:
             with self._database.write() as connection:
                 rows.forget_damage(connection, good)
 
-    def _what_is_wrong(self, each: ScrubbedObject) -> str | None:
-        try:
-            body = self._store.read(_key(each), each.length)
-        except NoSuchObject:
-            return "it is not there"
-        except StoreUnavailable as error:
-            self._store.stat([_key(each)])  # if the store is away, it says so again
-            return f"it cannot be read ({error})"
-        return None if _is(body, each) else "its bytes are not those that its name says"
-
     def _is_there_still(self, each: ScrubbedObject) -> bool:
         """Not as garbage that went while it was being looked at."""
         with self._database.read() as connection:
@@ -147,7 +144,7 @@ class Scrubber:
         if body is None or not _is(body, each):
             return False
         self._store.write(_key(each), each.object_id, body)
-        return self._what_is_wrong(each) is None
+        return self._store.check(_key(each), each.object_id, each.length, mend=False).wrong is None
 
     def _pause(self, read: int, began: float) -> None:
         if self._rate is not None:

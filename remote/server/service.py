@@ -16,7 +16,7 @@ from remote.accountapi import AuditPage
 from remote.crashpoints import crash_point
 from remote.server.accounts import Accounts
 from remote.server.audit import ADMINISTRATOR, Action, Audit, Event
-from remote.server.backup import read_backed_up
+from remote.server.backupfolder import StoredBackup
 from remote.server.config import ServerConfig
 from remote.server.conflicts import Conflicts
 from remote.server.contentorigin import ContentTickets
@@ -46,7 +46,7 @@ from remote.server.metrics import CountedStore, Metrics
 from remote.server.namespace import Namespace
 from remote.server.notifications import Notifications
 from remote.server.objects.endpoint import ObjectEndpoint
-from remote.server.objects.local import LocalStore
+from remote.server.objects.opening import open_local
 from remote.server.objects.store import ObjectStore
 from remote.server.passwords import Passwords
 from remote.server.personaltokens import PersonalTokens
@@ -210,7 +210,7 @@ def scrub_objects(
     with administered(config) as database, closing(open_store_beside(config)) as store:
         scrubber = Scrubber(database, store, time.time_ns, rate=rate)
         total = scrubber.total()
-        read_backup = None if backup is None else partial(read_backed_up, backup)
+        read_backup = None if backup is None else StoredBackup(backup).read
         return scrubber.run(read_backup=read_backup, dry_run=dry_run, told=lambda report: told(report.objects, total))
 
 
@@ -343,7 +343,7 @@ def _open_store(
 ) -> tuple[ObjectStore, ObjectEndpoint | None]:
     if config.s3 is None:
         keys = open_ring(config, folder, database, OBJECTS, clock, random)
-        local = LocalStore(folder.objects, keys, clock, random, clear=folder.alone)
+        local = open_local(config, keys, clock, random, clear=folder.alone)
         return local, ObjectEndpoint(local)
     from remote.server.objects.s3 import S3Store  # boto3 takes a third of a second, and memory: only where it is needed
 
@@ -353,7 +353,7 @@ def _open_store(
 def open_store_beside(config: ServerConfig) -> ObjectStore:
     """The objects of a service that may be running: to read and to delete, not to sign."""
     if config.s3 is None:
-        return LocalStore(config.data / "objects", new_key(urandom), time.time_ns, urandom, clear=False)
+        return open_local(config, new_key(urandom), time.time_ns, urandom, clear=False)
     from remote.server.objects.s3 import S3Store
 
     return S3Store(config.s3)

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from remote.server.backup import CannotBackUp
+from remote.server.backup import back_up, restore
+from remote.server.backupfolder import CannotBackUp
 from remote.server.config import ServerConfig
-from remote.server.sharedbackup import back_up, restore
 from tests.support.postgresql import Cluster
 from tests.support.stores import PATIENCE, RunningStore
 from tests.support.wire import Device, World, chunked, content, entry, new_id, new_row

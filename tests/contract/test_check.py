@@ -23,6 +23,7 @@ from remote.server.findings import Finding, State
 from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.local import LocalStore
+from remote.server.objects.opening import open_local
 from remote.server.objects.probe import Answer, Probe
 from remote.server.objects.s3 import S3Store
 from remote.server.service import open_service
@@ -113,7 +114,7 @@ Sender = Callable[[str, str, Mapping[str, str], bytes], Answer]
 def probed(tmp_path: Path, spoil: Callable[[Sender, LocalStore], Sender]) -> list[str]:
     """What a probe finds wrong with a store to which requests go through `spoil`."""
     clock = Clock()
-    store = LocalStore(tmp_path / "objects", Key("k", b"s" * 32), clock, os.urandom)
+    store = open_local(ServerConfig(tmp_path), Key("k", b"s" * 32), clock, os.urandom)
 
     def send(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         async def ask() -> httpx.Response:

@@ -23,10 +23,10 @@ from remote.api import LinkExpired, NotThere, Rejected, RemoteError
 from remote.api import StoreUnavailable as Unavailable
 from remote.problems import error_from_store
 from remote.protocol import Link
-from remote.server.config import S3Config
+from remote.server.config import S3Config, ServerConfig
 from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
-from remote.server.objects.local import LocalStore
+from remote.server.objects.opening import open_local
 from remote.server.objects.s3 import S3Store
 from remote.server.objects.store import (
     BadStoreSettings,
@@ -65,7 +65,7 @@ class Contract:
 @asynccontextmanager
 async def on_a_folder(folder: Path) -> AsyncIterator[Contract]:
     clock = Clock()
-    store = LocalStore(folder, Key("k", b"s" * 32), clock, os.urandom)
+    store = open_local(ServerConfig(folder.parent), Key("k", b"s" * 32), clock, os.urandom)
 
     async def expired(url: str) -> None:
         clock.advance(2)
@@ -405,12 +405,12 @@ async def test_a_full_disk_is_said_and_leaves_nothing(local: Contract, tmp_path:
         raise OSError(28, "No space left on device")
 
     def files() -> int:
-        return sum(file.is_file() for file in (tmp_path / "objects").rglob("*"))
+        return sum(file.is_file() and file.name != "about.json" for file in (tmp_path / "objects").rglob("*"))
 
     key, link = put_link(local, b"x" * 1000)
     for call in ("write", "fsync"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"remote.server.objects.local.os.{call}", no_room)
+            patch.setattr(f"remote.server.objects.files.os.{call}", no_room)
             response = await put(local, link, b"x" * 1000)
         assert (response.status_code, response.json()["type"]) == (503, "unavailable")
         assert "retry-after" in response.headers

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 from remote.server.collection import collect
+from remote.server.config import ServerConfig
 from remote.server.database.engine import SqliteDatabase
 from remote.server.epochs import begin_epoch
 from remote.server.garbage import Garbage
 from remote.server.keys import new_key
-from remote.server.objects.local import LocalStore
+from remote.server.objects.opening import open_local
 
 
 def main(what: str, data: Path) -> None:
@@ -26,7 +27,7 @@ def main(what: str, data: Path) -> None:
     database = SqliteDatabase(data / "aloft.db")
     try:
         if what == "sweep":
-            store = LocalStore(data / "objects", new_key(os.urandom), time.time_ns, os.urandom, clear=False)
+            store = open_local(ServerConfig(data), new_key(os.urandom), time.time_ns, os.urandom, clear=False)
             Garbage(database, store, time.time_ns, grace_ns=0, abandoned_ns=0, closed_ns=0).collect()
         else:
             collect(database, time.time_ns, keep_ns=0)

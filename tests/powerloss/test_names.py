@@ -12,10 +12,12 @@ import pytest
 
 from cache.store.database import Database
 from fs.home import open_home
+from remote.server.config import ServerConfig
 from remote.server.folder import DataFolder
 from remote.server.keys import Key
 from remote.server.objects.local import LocalStore
 from remote.server.objects.names import DurableNames
+from remote.server.objects.opening import open_local
 from remote.server.objects.signing import Grant
 
 BODY = b"an object"
@@ -39,7 +41,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def store(folder: Path) -> LocalStore:
-    return LocalStore(folder, Key("k", b"s" * 32), time.time_ns, os.urandom)
+    return open_local(ServerConfig(folder.parent), Key("k", b"s" * 32), time.time_ns, os.urandom)
 
 
 def put(objects: LocalStore) -> None:

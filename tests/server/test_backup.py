@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
-from remote.server import backup
-from remote.server.backup import CannotBackUp, back_up, restore
+from remote.server import backupfolder
+from remote.server.backup import back_up, restore
+from remote.server.backupfolder import CannotBackUp
 from remote.server.config import ServerConfig
 from remote.server.database.schema import versions
 from remote.server.garbage import GRACE_NS, Garbage
+from remote.server.objects.local import LocalStore
 from tests.support.wire import Clock, Device, World, create, new_id
 
 
@@ -52,7 +54,7 @@ async def test_what_was_backed_up_comes_back_in_a_new_epoch(world: World, ada: D
     report = back_up(config(world), tmp_path / "backup")
     assert (report.objects, report.copied, report.lost) == (1, 1, [])
     await ada.store(ada.space, "late", new_id(), late)
-    restore(tmp_path / "backup", tmp_path / "again")
+    restore(ServerConfig(tmp_path / "again"), tmp_path / "backup")
     other, device = await reopened(tmp_path / "again", world.clock)
     try:
         assert other.epoch != world.epoch
@@ -94,10 +96,10 @@ async def test_one_that_is_interrupted_is_the_last_one(
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "_copy_object", full)
+        patched.setattr(LocalStore, "write", full)
         with pytest.raises(OSError, match="full"):
             back_up(config(world), target)
-    restore(target, tmp_path / "again")
+    restore(ServerConfig(tmp_path / "again"), target)
     other, device = await reopened(tmp_path / "again", world.clock)
     try:
         assert await content(device, "/first") == first
@@ -113,11 +115,11 @@ async def test_a_restore_that_was_interrupted_leaves_no_service_and_can_be_repea
     await ada.store(ada.space, "f", new_id(), body)
     back_up(config(world), tmp_path / "backup")
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "begin_epoch", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(backupfolder, "begin_epoch", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            restore(tmp_path / "backup", tmp_path / "again")
+            restore(ServerConfig(tmp_path / "again"), tmp_path / "backup")
     assert not (tmp_path / "again" / "aloft.db").exists()
-    report = restore(tmp_path / "backup", tmp_path / "again")
+    report = restore(ServerConfig(tmp_path / "again"), tmp_path / "backup")
     assert report.copied == 0
     other, device = await reopened(tmp_path / "again", world.clock)
     try:
@@ -143,7 +145,7 @@ async def test_what_cannot_be_is_said(world: World, ada: Device, tmp_path: Path)
     with pytest.raises(CannotBackUp, match="no service"):
         back_up(ServerConfig(data=tmp_path / "nothing"), tmp_path / "b")
     with pytest.raises(CannotBackUp, match="no whole backup"):
-        restore(tmp_path / "nothing", tmp_path / "new")
+        restore(ServerConfig(tmp_path / "new"), tmp_path / "nothing")
     back_up(config(world), tmp_path / "b")
     with pytest.raises(CannotBackUp, match="already"):
-        restore(tmp_path / "b", tmp_path / "data")
+        restore(ServerConfig(tmp_path / "data"), tmp_path / "b")

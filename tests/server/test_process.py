@@ -198,7 +198,8 @@ def test_left_overs_of_a_kill_are_cleared(tmp_path: Path) -> None:
 def test_the_data_folder_is_private(running: RunningService, client: Client, tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
-    assert not list(data.glob("*.key")), "keys are in the database"
+    assert [file.name for file in data.glob("*.key")] == ["master.key"], "the others are in the database"
+    assert stat.S_IMODE((data / "master.key").stat().st_mode) == 0o600
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:

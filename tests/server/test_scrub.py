@@ -10,7 +10,7 @@ import pytest
 
 from remote.server import scrub
 from remote.server.database import scrub as rows
-from remote.server.objects.local import path_of
+from remote.server.objects.folders import path_of
 from remote.server.objects.store import StoreUnavailable
 from remote.server.scrub import Scrubber
 from tests.support.wire import Device, World, new_id
@@ -103,15 +103,13 @@ async def test_garbage_that_goes_meanwhile_is_no_loss(
     assert scrubber(world).run().damaged == []
 
 
-async def test_a_store_that_is_away_is_not_taken_for_damage(
-    world: World, files: dict[bytes, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*arguments: object) -> None:
-        raise StoreUnavailable("it does not answer")
-
-    monkeypatch.setattr(world.service.store, "read", away)
+async def test_a_store_that_is_away_is_not_taken_for_damage(world: World, files: dict[bytes, Path]) -> None:
+    for file in files.values():
+        file.unlink()
+        file.mkdir()
     report = scrubber(world).run()
     assert report.left == 5, "the store answers, but these cannot be read"
-    monkeypatch.setattr(world.service.store, "stat", away)
+    folder = world.service.folder.objects
+    folder.rename(folder.with_name("away"))
     with pytest.raises(StoreUnavailable):
         scrubber(world).run()

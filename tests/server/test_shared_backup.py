@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from remote.server import sharedbackup
-from remote.server.backup import BackedUp, CannotBackUp
-from remote.server.backup import back_up as back_up_folder
+from remote.server import backup
+from remote.server.backup import BackedUp, back_up, restore
+from remote.server.backupfolder import CannotBackUp
 from remote.server.config import ServerConfig
 from remote.server.database import keys as key_rows
 from remote.server.folder import DataFolderError
 from remote.server.garbage import GRACE_NS, Garbage
 from remote.server.objects.store import StoreUnavailable
-from remote.server.sharedbackup import back_up, restore
 from tests.support.postgresql import Cluster
 from tests.support.schemas import go_back_to_0015
 from tests.support.wire import Device, World, create, new_id, remove
@@ -82,7 +81,13 @@ async def test_what_was_backed_up_comes_back_in_a_new_epoch(
     told: list[tuple[int, int]] = []
     report = back_up(config(world), tmp_path / "backup", lambda done, total: told.append((done, total)))
     assert (report.objects, report.copied, report.lost, told) == (1, 1, [], [(1, 1)])
-    assert {file.name for file in (tmp_path / "backup").iterdir()} == {"aloft.dump", "backup.lock", "objects"}
+    assert {file.name for file in (tmp_path / "backup").iterdir()} == {
+        "aloft.dump",
+        "backup.lock",
+        "folders.json",
+        "master.key",
+        "objects",
+    }
     assert (tmp_path / "backup" / "aloft.dump").stat().st_mode & 0o077 == 0, "the keys are in it"
     await ada.store(ada.space, "late", new_id(), late)
     assert restore(target, tmp_path / "backup").copied == 1
@@ -130,7 +135,7 @@ async def test_one_that_is_interrupted_is_the_last_one(
         raise StoreUnavailable("the object store does not answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sharedbackup, "_copy", away)
+        patched.setattr(backup, "_copy", away)
         with pytest.raises(StoreUnavailable):
             back_up(config(world), tmp_path / "backup")
     restore(target, tmp_path / "backup")
@@ -153,7 +158,7 @@ async def test_no_service_starts_on_what_was_half_restored_and_it_can_be_repeate
 
     for place in ("_copy", "begin_epoch_in"):
         with monkeypatch.context() as patched:
-            patched.setattr(sharedbackup, place, dies)
+            patched.setattr(backup, place, dies)
             with pytest.raises(KeyboardInterrupt):
                 restore(target, tmp_path / "backup")
         with pytest.raises(DataFolderError, match="run aloft admin restore again"):
@@ -241,13 +246,13 @@ async def test_what_cannot_be_is_said(
     with pytest.raises(CannotBackUp, match="the database nothing on this machine cannot be used"):
         back_up(away, tmp_path / "away")
     embedded = World.open(tmp_path / "embedded")
-    back_up_folder(embedded.service.config, tmp_path / "of sqlite")
+    back_up(embedded.service.config, tmp_path / "of sqlite")
     await embedded.close()
     with pytest.raises(CannotBackUp, match="another kind of database"):
         back_up(config(world), tmp_path / "of sqlite")
     back_up(config(world), tmp_path / "backup")
-    with pytest.raises(CannotBackUp, match="is of PostgreSQL"):
-        back_up_folder(embedded.service.config, tmp_path / "backup")
+    with pytest.raises(CannotBackUp, match="another kind of database"):
+        back_up(embedded.service.config, tmp_path / "backup")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotBackUp, match=r"pg_dump is not there: install .*postgresql-client"):
         back_up(config(world), tmp_path / "backup")

@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 from remote.accountapi import Traffic
 from remote.protocol import ProblemType
 from remote.server.callers import address_in
-from remote.server.objects.local import PREFIX, IncomingObject, LocalStore, OpenObject, WrongBody
+from remote.server.objects.files import IncomingObject, WrongBody
+from remote.server.objects.local import PREFIX, LocalStore, OpenObject
 from remote.server.objects.signing import BadLink, Grant
-from remote.server.objects.store import NoSuchObject, StoreUnavailable
+from remote.server.objects.store import NoSuchObject, StoreError, StoreUnavailable
 from remote.server.patience import NotRead
 from remote.server.problems import Refused, problem_response
 from remote.server.ranges import parse_range
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 class CutShort(Exception):
-    """The caller went away in the middle of a body."""
+    """The caller went away in the middle of a body, or the store does not give the rest."""
 
 
 @dataclass(slots=True)
@@ -154,9 +155,10 @@ class ObjectEndpoint:
         await send({"type": "http.response.start", "status": 200 if part is None else 206, "headers": headers})
         carried = self._carried[grant.key.partition("/")[0]]
         while start < end:
-            piece = await self._in_thread(stored.read, start, min(PIECE, end - start))
-            if not piece:
-                raise CutShort
+            try:
+                piece = await self._in_thread(stored.read, start, min(PIECE, end - start))
+            except StoreError as error:
+                raise CutShort from error
             start += len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": start < end})
             carried.sent_bytes += len(piece)

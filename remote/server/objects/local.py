@@ -1,73 +1,76 @@
-"""The embedded object store: files in a folder.
+"""The embedded object store: files in folders, as many copies of each as were asked for, encrypted at rest.
 
-An object is one file: its bytes, then a trailer of 48 bytes (magic, length, SHA-256) by which the store can later say what it
-holds without reading it all. A file appears under its name only when its bytes were checked and are durable; what an
-interrupted PUT leaves lies in `incoming`, and goes at the next start. Files are spread over 4096 folders by the object's id.
+A PUT is answered when every copy is durable; an interrupted one leaves files in `incoming` at most, which go at the next start.
+Reads take any copy that opens, those first that lie where the object belongs. Where that is changes when folders come and go;
+`check` puts copies there, and replaces the damaged. A folder that is away is no folder without objects: what cannot be found
+elsewhere is unavailable, and not missing. `files` has the format, `folders` the places, `opening` makes a store.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import heapq
 import logging
-import os
-import re
-import struct
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import islice
-from pathlib import Path
+from functools import partial
+from itertools import groupby, islice
 
 from remote.crashpoints import crash_point
 from remote.protocol import Link
-from remote.server.folder import make_folder
+from remote.server.folder import DataFolderError
 from remote.server.keys import Keys
-from remote.server.objects.names import DurableNames
+from remote.server.objects.files import Format, IncomingFile, IncomingObject, OpenFile, PlainFormat, SealedFormat
+from remote.server.objects.folders import ObjectFolder, ranked
+from remote.server.objects.masterkeys import MasterKeys
+from remote.server.objects.sealing import MasterKey
 from remote.server.objects.signing import Grant, sign, verify
-from remote.server.objects.store import LISTED, LinkBase, Listed, NoSuchObject, Stored, StoreUnavailable
+from remote.server.objects.store import (
+    LISTED,
+    Checked,
+    LinkBase,
+    Listed,
+    NoSuchObject,
+    Stored,
+    StoreError,
+    StoreUnavailable,
+)
 
 log = logging.getLogger("aloft.server")
 
 PREFIX = "/objects/"
-_KEY = re.compile(r"([0-9a-f]{32})/(([0-9a-f]{3})[0-9a-f]{61}\.[0-9]{1,18})")
-_TRAILER = struct.Struct("<8sQ32s")
-_MAGIC = b"ALOFTOB1"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
-
-
-class WrongBody(Exception):
-    """The bytes are not those that the link was signed for."""
-
-
-def path_of(folder: Path, key: str) -> Path:
-    """Where an object lies in a store's folder. `NoSuchObject` for a key that none has."""
-    match = _KEY.fullmatch(key)
-    if match is None:
-        raise NoSuchObject(key)
-    owner, name, shard = match.groups()
-    return folder / owner / shard / name
+AVOIDED_SECONDS = 30.0
+"""A folder that could not be written to is passed over that long, if there are others."""
+_ABSENT = "it is not there"
+_PIECE = 2**20
 
 
 class LocalStore:
-    """`ObjectStore` on a folder, with the data plane's side (`incoming`, `open`) for the endpoint that serves it."""
+    """`ObjectStore` on folders, with the data plane's side (`incoming`, `open`) for the endpoint that serves it."""
 
     needs_md5 = False
 
     def __init__(
-        self, folder: Path, keys: Keys, clock: Callable[[], int], random: Callable[[int], bytes], *, clear: bool = True
+        self,
+        folders: Sequence[ObjectFolder],
+        copies: int,
+        masters: MasterKeys,
+        keys: Keys,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+        *,
+        encrypt: bool,
     ) -> None:
-        """`clear`: nobody else is using the folder, so what a PUT left there goes."""
-        self._folder = folder
-        self._incoming = folder / "incoming"
+        """`keys` sign links. See `opening.open_local`."""
+        self._folders = {folder.id: folder for folder in folders}
+        self._copies = copies
+        self.masters = masters
         self._keys = keys
         self._clock = clock
         self._random = random
-        self._names = DurableNames()
-        make_folder(folder)
-        make_folder(self._incoming)
-        for left_over in self._incoming.iterdir() if clear else ():
-            crash_point("service.start.clearing")
-            left_over.unlink()
+        self._encrypt = encrypt
+        self._avoided: dict[str, float] = {}
+        """Until when, by the monotonic clock."""
 
     # ------------------------------------------------------------------------------------------------ ObjectStore
 
@@ -84,59 +87,82 @@ class LocalStore:
     def stat(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """What is found stays there through a power loss, also where another PUT of it is not finished yet."""
         found: dict[str, Stored] = {}
+        lying: dict[str, list[str]] = {}
         for key in keys:
             try:
-                with self.open(key) as stored:
-                    found[key] = stored.what
+                folder, file = next(self._opened(key))
             except NoSuchObject:
                 continue
-        for folder in {self._file(key).parent for key in found}:
-            self._settle(folder)
+            with file:
+                found[key] = file.what
+            lying.setdefault(folder.id, []).append(key)
+        for id_, there in lying.items():
+            self._folders[id_].settle(there)
         return found
 
     def read(self, key: str, length: int) -> bytes:
         with self.open(key) as stored:
-            body = stored.read(0, min(length, stored.what.length))
-        if len(body) < min(length, stored.what.length):
-            raise StoreUnavailable("the object store does not give an object")
-        return body
+            return stored.read(0, min(length, stored.what.length))
 
     def write(self, key: str, object_id: bytes, body: bytes) -> None:
-        incoming = IncomingObject(self._incoming / self._random(16).hex(), self._file(key), len(body), object_id, self._names)
-        try:
-            incoming.write(body)
-            incoming.finish()
-        finally:
-            incoming.discard()
+        self._write(self._writable(key), key, object_id, body)
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
-            try:
-                self._file(key).unlink(missing_ok=True)
-            except NoSuchObject:
-                continue
-            except OSError as error:
-                raise _unavailable(error) from error
+            for folder in self._folders.values():
+                folder.delete(key)
+        for folder in self._folders.values():
+            folder.require()  # or what lies there would be forgotten
 
     def listing(self, after: str = "", limit: int = LISTED) -> Sequence[Listed]:
         try:
-            return list(islice(self._listed(after), limit))
+            for folder in self._folders.values():
+                folder.require()
+            merged = heapq.merge(*(folder.listing(after) for folder in self._folders.values()), key=lambda listed: listed.key)
+            return [next(same) for _, same in islice(groupby(merged, key=lambda listed: listed.key), limit)]
         except OSError as error:
             raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
 
-    def _listed(self, after: str) -> Iterator[Listed]:
-        for file in self._files(after):
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                stat = file.stat()
-                length = max(0, stat.st_size - _TRAILER.size)
-                yield Listed(f"{file.parent.parent.name}/{file.name}", length, stat.st_mtime_ns)
+    def check(self, key: str, object_id: bytes, length: int, *, mend: bool) -> Checked:
+        there = {id_: folder for id_, folder in self._folders.items() if folder.is_there()}
+        wrong = {id_: _what_is_wrong(there[id_], key, object_id, length) for id_ in ranked(there, key)}
+        good = [id_ for id_, why in wrong.items() if why is None]
+        if not good:
+            for folder in self._folders.values():
+                folder.require()  # or it may be there
+            return Checked(next((why for why in wrong.values() if why != _ABSENT), _ABSENT))
+        belongs = list(wrong)[: self._copies]
+        lacking = [id_ for id_ in belongs if id_ not in good]
+        surplus = [id_ for id_, why in wrong.items() if id_ not in belongs and why != _ABSENT]
+        if mend and (lacking or surplus):
+            try:
+                self._place(key, object_id, there[good[0]], [there[id_] for id_ in lacking], [there[id_] for id_ in surplus])
+            except StoreUnavailable as error:
+                log.error("a copy of an object could not be put where it belongs: %s", error)
+                mend = False
+        return Checked(None, lacking=len(lacking), surplus=len(surplus), mended=mend)
 
-    def _files(self, after: str) -> Iterator[Path]:
-        """In the order of keys. What lies before `after` is not even opened."""
-        owners = (path for path in sorted(self._folder.iterdir()) if path != self._incoming and f"{path.name}/~" > after)
-        for owner in owners:
-            for shard in (path for path in sorted(owner.iterdir()) if f"{owner.name}/{path.name}~" > after):
-                yield from (file for file in sorted(shard.iterdir()) if f"{owner.name}/{file.name}" > after)
+    def _place(
+        self,
+        key: str,
+        object_id: bytes,
+        source: ObjectFolder,
+        lacking: Sequence[ObjectFolder],
+        surplus: Sequence[ObjectFolder],
+    ) -> None:
+        """Put copies where they lack, and only then take away what lies elsewhere. `StoreUnavailable`."""
+        if lacking:
+            with source.open(key) as file:
+                body = file.read(0, file.what.length)
+            for folder in lacking:
+                self._write([folder], key, object_id, body)
+                crash_point("service.object.copied")
+        for folder in surplus:
+            folder.delete(key)
+
+    def replicas(self, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        there = {id_: folder for id_, folder in self._folders.items() if folder.is_there()}
+        return {key: [id_ for id_ in ranked(there, key) if there[id_].has(key)] for key in keys}
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -151,26 +177,86 @@ class LocalStore:
         """Begin to receive the object of a PUT. `StoreUnavailable`."""
         if grant.length is None or grant.sha256 is None:
             raise ValueError("not the grant of a PUT")
-        temporary, file = self._incoming / self._random(16).hex(), self._file(grant.key)
-        return IncomingObject(temporary, file, grant.length, grant.sha256, self._names)
+        return self._begin(self._writable(grant.key), grant.key, grant.length, grant.sha256)
 
     def open(self, key: str) -> OpenObject:
         """`NoSuchObject`, `StoreUnavailable`."""
-        try:
-            return OpenObject(os.open(self._file(key), os.O_RDONLY | os.O_CLOEXEC))
-        except FileNotFoundError:
-            raise NoSuchObject(key) from None
-        except OSError as error:
-            raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
+        return OpenObject(file for _, file in self._opened(key))
 
-    def _file(self, key: str) -> Path:
-        return path_of(self._folder, key)
+    # ------------------------------------------------------------------------------------------------------- copies
 
-    def _settle(self, folder: Path) -> None:
+    def _opened(self, key: str) -> Iterator[tuple[ObjectFolder, OpenFile]]:
+        """The copies that open, best first. `NoSuchObject` if there is none, `StoreUnavailable` if one may be elsewhere."""
+        away: StoreUnavailable | None = None
+        is_found = False
+        for id_ in ranked(self._folders, key):
+            try:
+                file = self._folders[id_].open(key)
+            except NoSuchObject:
+                continue
+            except StoreUnavailable as error:
+                away = error
+                continue
+            is_found = True
+            yield self._folders[id_], file
+        if not is_found:
+            raise away or NoSuchObject(key)
+
+    def _writable(self, key: str) -> list[ObjectFolder]:
+        """The folders that are to get an object now: those where it belongs, and in the place of others that cannot the next."""
+        now = time.monotonic()
+        order = ranked(self._folders, key)
+        order.sort(key=lambda id_: self._avoided.get(id_, 0.0) > now)
+        chosen: list[ObjectFolder] = []
+        for id_ in order:
+            if len(chosen) == self._copies:
+                break
+            if self._folders[id_].is_there():
+                chosen.append(self._folders[id_])
+            else:
+                log.error("the object store's folder %s is not there: is its disk mounted?", self._folders[id_].path)
+        if len(chosen) < self._copies:
+            raise StoreUnavailable(
+                f"{self._copies} copies are to be kept, and {len(chosen)} folders of the object store are there"
+            )
+        return chosen
+
+    def _begin(self, folders: Sequence[ObjectFolder], key: str, length: int, sha256: bytes) -> IncomingObject:
+        temporary = self._random(16).hex()
+        files: list[IncomingFile] = []
         try:
-            self._names.settle(folder)
-        except OSError as error:
-            raise _unavailable(error) from error
+            for folder in folders:
+                files.append(folder.incoming(key, temporary, partial(self._avoid, folder.id)))
+        except StoreUnavailable:
+            for file in files:
+                file.discard()
+            raise
+        return IncomingObject(files, length, sha256, self._format(length, sha256))
+
+    def _avoid(self, id_: str) -> None:
+        self._avoided[id_] = time.monotonic() + AVOIDED_SECONDS
+
+    def _format(self, length: int, sha256: bytes) -> Format:
+        if not self._encrypt:
+            return PlainFormat(length, sha256)
+        return SealedFormat(length, sha256, self._master, self._random)
+
+    def _master(self) -> MasterKey:
+        try:
+            master = self.masters.current()
+        except DataFolderError as error:
+            raise StoreUnavailable(str(error)) from error
+        if master is None:
+            raise StoreUnavailable(f"the object store has no master key in {self.masters.file}")
+        return master
+
+    def _write(self, folders: Sequence[ObjectFolder], key: str, object_id: bytes, body: bytes) -> None:
+        incoming = self._begin(folders, key, len(body), object_id)
+        try:
+            incoming.write(body)
+            incoming.finish()
+        finally:
+            incoming.discard()
 
     def _url(self, base: LinkBase, grant: Grant) -> str:
         return f"{base.url}{PREFIX}{grant.key}?{sign(grant, self._keys.signing())}"
@@ -179,98 +265,44 @@ class LocalStore:
         return self._clock() // 10**9 + seconds
 
 
-class IncomingObject:
-    """One PUT: `write` the pieces, then `finish` or `discard`. Blocking."""
-
-    def __init__(self, temporary: Path, file: Path, length: int, sha256: bytes, names: DurableNames) -> None:
-        self._temporary = temporary
-        self._file = file
-        self._length = length
-        self.sha256 = sha256
-        self._names = names
-        self._hash = hashlib.sha256()
-        self._received = 0
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor: int | None = os.open(temporary, flags, 0o600)
-        except OSError as error:
-            raise _unavailable(error) from error
-
-    def write(self, piece: bytes | bytearray) -> None:
-        """`WrongBody` as soon as there is too much of it, `StoreUnavailable` if there is no room."""
-        self._received += len(piece)
-        if self._received > self._length:
-            raise WrongBody(f"more than the {self._length} bytes that were signed")
-        self._hash.update(piece)
-        self._append(piece)
-        crash_point("service.object.receiving")
-
-    def finish(self) -> None:
-        """The object is there, and stays there through a power loss. `WrongBody`, `StoreUnavailable`."""
-        if self._received != self._length:
-            raise WrongBody(f"{self._received} bytes instead of the {self._length} that were signed")
-        if self._hash.digest() != self.sha256:
-            raise WrongBody("the bytes do not have the SHA-256 that was signed")
-        crash_point("service.object.verified")
-        self._append(_TRAILER.pack(_MAGIC, self._length, self.sha256))
-        try:
-            os.fsync(self._open_descriptor())
-            self._close()
-            crash_point("service.object.synced")
-            self._names.make(self._file.parent)
-            with self._names.coming(self._file.parent):
-                self._temporary.rename(self._file)
-                crash_point("service.object.renamed")
-            crash_point("service.object.stored")
-        except OSError as error:
-            raise _unavailable(error) from error
-
-    def discard(self) -> None:
-        """Leave nothing behind (where the disk refuses, until the next start); also after `finish`, where there is nothing."""
-        with suppress(OSError):
-            self._close()
-            self._temporary.unlink(missing_ok=True)
-
-    def _append(self, piece: bytes | bytearray) -> None:
-        rest = memoryview(piece)
-        try:
-            while rest:
-                rest = rest[os.write(self._open_descriptor(), rest) :]
-        except OSError as error:
-            raise _unavailable(error) from error
-
-    def _open_descriptor(self) -> int:
-        if self._descriptor is None:
-            raise ValueError("this object is finished")
-        return self._descriptor
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            os.close(descriptor)
-
-
 class OpenObject:
-    """An object that is being read; `what` is what its trailer says. Blocking."""
+    """An object that is being read; `what` is what its trailer says. Blocking.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        try:
-            self.what = _read_trailer(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
+    A copy that does not give its bytes, or not those that were stored, is left for the next one.
+    """
+
+    def __init__(self, copies: Iterator[OpenFile]) -> None:
+        """`NoSuchObject`, `StoreUnavailable`."""
+        self._copies = copies
+        self._file = next(copies)
+        self.what = self._file.what
 
     def read(self, offset: int, length: int) -> bytes:
-        """Empty: there is no more, or the disk does not give it."""
+        """`StoreUnavailable`; `NoSuchObject`: no copy is what was stored."""
+        while True:
+            try:
+                piece = self._file.read(offset, length)
+                if len(piece) < min(length, self.what.length - offset):
+                    raise NoSuchObject("its file became shorter")
+                return piece
+            except StoreError as error:
+                log.error("a copy of an object cannot be read: %s", error)
+                if not self._take_next():
+                    raise
+
+    def _take_next(self) -> bool:
         try:
-            return os.pread(self._descriptor, length, offset)
-        except OSError as error:
-            log.error("an object cannot be read: %s", error.strerror)
-            return b""
+            following = next((file for file in self._copies if file.what == self.what), None)
+        except StoreError:
+            return False
+        if following is None:
+            return False
+        self._file.close()
+        self._file = following
+        return True
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._file.close()
 
     def __enter__(self) -> OpenObject:
         return self
@@ -279,19 +311,21 @@ class OpenObject:
         self.close()
 
 
-def _read_trailer(descriptor: int) -> Stored:
+def _what_is_wrong(folder: ObjectFolder, key: str, object_id: bytes, length: int) -> str | None:
+    """None: the copy is there, all of it."""
     try:
-        size = os.fstat(descriptor).st_size
-        trailer = os.pread(descriptor, _TRAILER.size, max(0, size - _TRAILER.size))
-    except OSError as error:
-        raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
-    if len(trailer) == _TRAILER.size:
-        magic, length, sha256 = _TRAILER.unpack(trailer)
-        if magic == _MAGIC and length == size - _TRAILER.size:
-            return Stored(length, sha256, sha256.hex())
-    raise NoSuchObject("the file is damaged")
+        with folder.open(key) as file:
+            return None if _is_whole(file, object_id, length) else "its bytes are not those that its name says"
+    except NoSuchObject as error:
+        return str(error) if folder.has(key) else _ABSENT
+    except StoreUnavailable as error:
+        return f"it cannot be read ({error})"
 
 
-def _unavailable(error: OSError) -> StoreUnavailable:
-    reason = "has no room" if error.errno in _NO_ROOM else "cannot be written"
-    return StoreUnavailable(f"the object store {reason}: {error.strerror}")
+def _is_whole(file: OpenFile, object_id: bytes, length: int) -> bool:
+    if file.what.length != length:
+        return False
+    hashed = hashlib.sha256()
+    for offset in range(0, length, _PIECE):
+        hashed.update(file.read(offset, min(_PIECE, length - offset)))
+    return hashed.digest() == object_id

@@ -7,6 +7,7 @@ found out by `remote.server.examine`, not assumed. Nothing here is asked of the 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remote.protocol import Link
 from remote.server.config import S3Config
-from remote.server.objects.store import LISTED, BadStoreSettings, LinkBase, Listed, NoSuchObject, Stored, StoreUnavailable
+from remote.server.objects.store import (
+    LISTED,
+    BadStoreSettings,
+    Checked,
+    LinkBase,
+    Listed,
+    NoSuchObject,
+    Stored,
+    StoreUnavailable,
+)
 
 log = logging.getLogger("aloft.objects")
 
@@ -100,6 +110,21 @@ class S3Store:
             return self._call(get)
         except _NotThere:
             raise NoSuchObject(key) from None
+
+    def check(self, key: str, object_id: bytes, length: int, *, mend: bool) -> Checked:
+        """Copies are the store's own business."""
+        try:
+            body = self.read(key, length)
+        except NoSuchObject:
+            return Checked("it is not there")
+        except StoreUnavailable as error:
+            self.stat([key])  # if the store is away, it says so again
+            return Checked(f"it cannot be read ({error})")
+        is_whole = len(body) == length and hashlib.sha256(body).digest() == object_id
+        return Checked(None if is_whole else "its bytes are not those that its name says")
+
+    def replicas(self, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return {}
 
     def write(self, key: str, object_id: bytes, body: bytes) -> None:
         where = {"Bucket": self._config.bucket, "Key": self._config.prefix + key}

@@ -58,6 +58,20 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """What `ObjectStore.check` found of an object."""
+
+    wrong: str | None = None
+    """None: it is there, all of it."""
+    lacking: int = 0
+    """Good copies that lack, as the store is to keep more."""
+    surplus: int = 0
+    """Copies that lie where they do not belong (any more)."""
+    mended: bool = False
+    """So there is neither of both now."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkBase:
     """For whom a link is."""
 
@@ -102,6 +116,16 @@ class ObjectStore(Protocol):
     def listing(self, after: str = "", limit: int = LISTED) -> Sequence[Listed]:
         """At most `limit` objects, in the order of keys, from the first that comes after `after`; whatever else lies there,
         too. Less than `limit`: that was the end. `StoreUnavailable`."""
+
+    def check(self, key: str, object_id: bytes, length: int, *, mend: bool) -> Checked:
+        """Read all copies of an object that is to have this SHA-256 and length.
+
+        `mend`: where some are good, put them where others lack or are damaged. `StoreUnavailable`.
+        """
+
+    def replicas(self, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """The places that hold a copy, by the names that the store has for them; empty: the store does not say.
+        `StoreUnavailable`."""
 
     def close(self) -> None:
         """Let go of connections and threads."""
