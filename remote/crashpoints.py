@@ -130,6 +130,11 @@ SERVICE_POINTS = {
     "service.object.synced": "the temporary file is whole and durable; the object has no name",
     "service.object.renamed": "the object has its name; the name may not survive a power cut",
     "service.object.stored": "the object is durable; the client has no answer",
+    "service.object.copied": "a copy that lacked is where it belongs; those that lie elsewhere are not removed",
+    # --- a new master key
+    "service.rewrap.begun": "a new master key is stored; no object's key is wrapped by it",
+    "service.rewrap.wrapped": "an object's key is wrapped by the new one, and by the former",
+    "service.rewrap.dropped": "the former master key is gone; the folders of objects say still that they need it",
     "service.plan.session-begun": "an upload session is written, as there is none that is not over, and not committed",
     "service.plan.reserving": "room for objects is reserved in a transaction that is not committed",
     "service.plan.reserved": "room is reserved; the client has no links",

@@ -5,7 +5,7 @@ the same version is the same bytes, for ever. It is also the ETag, so `If-Match:
 
     GET    /v1/files?path=&sort=&order=&limit=&after=                -> FileList       (a folder, in pages)
     DELETE /v1/files?path=&recursive=&partial=                       -> Deleted        (If-Match)
-    GET    /v1/files/metadata?path=                                  -> FileInfo
+    GET    /v1/files/metadata?path=&replicas=                        -> FileInfo
     POST   /v1/files/folder                              CreateFolder -> FileInfo
     POST   /v1/files/move                                MoveRequest -> FileInfo       (If-Match: of what is moved)
     POST   /v1/files/copy                                CopyRequest -> FileInfo       (If-Match: of what is copied)
@@ -106,6 +106,15 @@ class Order(StrEnum):
     DESC = "desc"
 
 
+class Replicas(Answer):
+    """Where the objects of a file lie."""
+
+    objects: Count
+    """That were looked for: of a large file those of its beginning."""
+    places: dict[str, Count]
+    """How many of them each folder of the embedded store holds, by its id; empty: an object store that does not say."""
+
+
 class FileInfo(Answer):
     """What is at a path now."""
 
@@ -131,6 +140,8 @@ class FileInfo(Answer):
     """Of a symlink."""
     shared_space: Id | None = None
     """Of the place of a shared folder: the space that it leads to. What is in it is listed by its path."""
+    replicas: Replicas | None = None
+    """Of a file, where they were asked for."""
 
 
 class FileList(Answer):

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fs.cli import adminstore
 from fs.cli.audit import Before, Limit, audit_table
 from fs.cli.output import ExitCode, JsonOption, emit, fail, note, printable
-from fs.cli.serve import load_settings
-from fs.cli.wording import counted, human_size, moment, parse_size
+from fs.cli.serve import Config, Data, DatabaseUrl, DryRun, load_settings
+from fs.cli.wording import human_size, moment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from remote.server.backup import BackedUp
     from remote.server.database.accounts import AccountLine
-
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings of the service, as for `aloft serve`.")]
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The service's data (default: as for `aloft serve`).")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")]
-DatabaseUrl = Annotated[str | None, typer.Option("--database", metavar="URL", help="As for `aloft serve`.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,12 +27,9 @@ def add_to(app: typer.Typer) -> None:
     admin.command("reset-password")(reset_password)
     admin.command("audit")(audit)
     admin.command("users")(users)
-    admin.command("gc")(gc)
-    admin.command("scrub")(scrub)
     admin.command("recount")(recount)
     admin.command("rotate-keys")(rotate_keys)
-    admin.command("backup")(backup)
-    admin.command("restore")(restore)
+    adminstore.add_to(admin)
     app.add_typer(admin, name="admin", rich_help_panel="Service")
 
 
@@ -121,86 +110,6 @@ def users(config: Config = None, data: Data = None, database: DatabaseUrl = None
     emit({"accounts": [asdict(account) for account in found]}, functools.partial(_accounts_table, found), json)
 
 
-def gc(
-    dry_run: DryRun = False,
-    config: Config = None,
-    data: Data = None,
-    database: DatabaseUrl = None,
-    json: JsonOption = False,
-) -> None:
-    """Remove what nothing names any more. The service does it by itself, every six hours; safe while it runs.
-
-    Objects that no version of any file needs are deleted from the store a day after that was found.
-    """
-    from remote.server.folder import DataFolderError
-    from remote.server.objects.store import StoreUnavailable
-    from remote.server.service import collect_garbage
-
-    settings = load_settings(config, {"data": data, "database": database})
-    try:
-        report = collect_garbage(settings, dry_run=dry_run)
-    except DataFolderError as error:
-        fail(str(error))
-    except StoreUnavailable as error:
-        fail(f"the object store cannot be reached: {error}; what was found is written down, so run this again later")
-    would = "would be " if dry_run else ""
-    lines = [
-        f"{counted(report.sessions, 'abandoned upload')} {would}ended",
-        f"{counted(report.manifests, 'manifest')} {would}removed ({human_size(report.manifest_bytes)})",
-        f"{counted(report.dead, 'object')} without a name ({human_size(report.dead_bytes)})",
-    ]
-    if not dry_run:
-        lines.append(f"{counted(report.deleted, 'object')} deleted from the store ({human_size(report.deleted_bytes)})")
-    if report.waiting:
-        lines.append(
-            f"{counted(report.waiting, 'object')} to be deleted when the day is over ({human_size(report.waiting_bytes)})"
-        )
-    emit(asdict(report), "\n".join(lines), json)
-
-
-def scrub(
-    backup: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="DIR", help="Mend what is damaged from this backup.", show_default=False),
-    ] = None,
-    rate: Annotated[
-        str | None, typer.Option("--rate", metavar="SIZE", help="Read so much a second at most: 50M.", show_default=False)
-    ] = None,
-    dry_run: DryRun = False,
-    config: Config = None,
-    data: Data = None,
-    database: DatabaseUrl = None,
-    json: JsonOption = False,
-) -> int:
-    """Read all stored objects again, and say which do not have the bytes that they should. Safe while the service runs.
-
-    The embedded store is read like this all the time, a part each hour; this reads all of it now. The exit code says whether
-    something is damaged still.
-    """
-    from remote.server.folder import DataFolderError
-    from remote.server.objects.store import StoreUnavailable
-    from remote.server.service import scrub_objects
-
-    settings = load_settings(config, {"data": data, "database": database})
-    try:
-        a_second = None if rate is None else parse_size(rate)
-    except ValueError as error:
-        fail(f"--rate: {error}", ExitCode.USAGE)
-    if backup is not None and not (backup / "objects").is_dir():
-        fail(f"{backup} is no backup of `aloft admin backup`", ExitCode.USAGE)
-    try:
-        with _bar("read", json=json) as told:
-            report = scrub_objects(settings, backup=backup, rate=a_second, dry_run=dry_run, told=told)
-    except DataFolderError as error:
-        fail(str(error))
-    except StoreUnavailable as error:
-        fail(f"the object store cannot be reached: {error}")
-    lines = [f"{each.key} is damaged: {each.why}{' (mended)' if each.mended else ''}" for each in report.damaged]
-    lines.append(f"{counted(report.objects, 'object')} ({human_size(report.bytes)}) read, {report.left} damaged")
-    emit({**asdict(report), "left": report.left}, "\n".join(lines), json)
-    return ExitCode.FAILED if report.left else ExitCode.OK
-
-
 def recount(
     dry_run: DryRun = False,
     config: Config = None,
@@ -259,85 +168,6 @@ def rotate_keys(
         old = "is refused from now on" if each.good_until_ns is None else f"is good until {moment(each.good_until_ns)}"
         lines.append(f"{each.name}: a new key {would} from {moment(each.signs_from_ns)}; what others signed {old}")
     emit({"keys": [asdict(each) for each in rotations], "at_once": at_once, "dry_run": dry_run}, "\n".join(lines), json)
-
-
-def backup(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Where the backup is, or will be: on another disk.")],
-    config: Config = None,
-    data: Data = None,
-    database: DatabaseUrl = None,
-    json: JsonOption = False,
-) -> None:
-    """Back up the service's database, with its keys, and its objects; while it runs, and only what the last backup lacks.
-
-    With PostgreSQL it needs pg_dump, of the server's version or a newer one. Objects that are in S3 are fetched from there, once.
-    The keys are in it: whoever reads the backup can do what the service can. Interrupted, the last backup stays whole.
-    """
-    from remote.server.backup import back_up
-    from remote.server.backupfolder import CannotBackUp
-    from remote.server.folder import DataFolderError
-    from remote.server.objects.store import BadStoreSettings, StoreUnavailable
-
-    settings = load_settings(config, {"data": data, "database": database})
-    with _bar("backed up", json=json) as told:
-        try:
-            report = back_up(settings, target, told)
-        except (CannotBackUp, DataFolderError, BadStoreSettings, StoreUnavailable, OSError) as error:
-            fail(f"no backup was made: {error}")
-    _say(report, f"backed up to {target}", json=json)
-
-
-def restore(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="The backup.")],
-    config: Config = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The new data folder: empty, or not there.", show_default=False)
-    ] = None,
-    database: DatabaseUrl = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove what is in the PostgreSQL database; without it, it has to be empty.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
-    """Make a service of a backup. Devices that have seen more than is in it stop, and ask their person to reconnect.
-
-    Of a data folder: into another one, --data. With PostgreSQL or S3: into the database and the bucket that --config names, with
-    no service running; objects are put back that the bucket lacks. Interrupted, run it again: no service starts before that.
-    """
-    from remote.server.backup import restore as put_back
-    from remote.server.backupfolder import CannotBackUp
-    from remote.server.folder import DataFolderError
-    from remote.server.objects.store import BadStoreSettings, StoreUnavailable
-
-    settings = load_settings(config, {"data": data, "database": database})
-    if config is None and database is None and data is None:
-        fail("say where to: --data DIR, or the --config of the service that is to be", ExitCode.USAGE)
-    with _bar("restored", json=json) as told:
-        try:
-            report = put_back(settings, source, overwrite=overwrite, told=told)
-        except (CannotBackUp, DataFolderError, BadStoreSettings, StoreUnavailable, OSError) as error:
-            fail(f"nothing was restored: {error}")
-    serve = f"--config {config}" if config is not None else f"--data {settings.data}"
-    if not json:
-        note(f"Next: aloft serve {serve}; on devices that stop: aloft reconnect")
-    _say(report, f"restored into {settings.database_name}", json=json)
-
-
-@contextmanager
-def _bar(verb: str, *, json: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=json or not sys.stderr.isatty()) as bars:
-        task = bars.add_task(f"objects {verb}", total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
-
-
-def _say(report: BackedUp, what: str, *, json: bool) -> None:
-    text = f"{counted(report.objects, 'object')}, {report.copied} of them new ({human_size(report.copied_bytes)}), {what}"
-    emit(asdict(report), text, json)
-    if report.lost:
-        fail(f"{counted(len(report.lost), 'object')} that files need cannot be read, the first is {report.lost[0]}")
 
 
 def _accounts_table(found: Sequence[AccountLine]) -> Table:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from remote.server.config import ServerConfig
 
 
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings of the service, as for `aloft serve`.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The service's data (default: as for `aloft serve`).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")]
+DatabaseUrl = Annotated[str | None, typer.Option("--database", metavar="URL", help="As for `aloft serve`.")]
+
+
 class Registration(StrEnum):
     OPEN = "open"
     INVITE = "invite"
@@ -60,6 +66,7 @@ def serve(
     from remote.server.app import CannotListen, run
     from remote.server.folder import DataFolderError
     from remote.server.logs import configure
+    from remote.server.objects.opening import master_key_of
     from remote.server.objects.store import BadStoreSettings
 
     given = {
@@ -81,9 +88,13 @@ def serve(
         check_settings(settings, json)
         return
     folder = settings.data.absolute()
+    key = master_key_of(settings).absolute() if settings.s3 is None and settings.objects.encrypt else None
 
     def say_where(url: str) -> None:
-        emit({"url": url, "data": folder}, f"The service listens on {url}, its data is in {folder}", json)
+        says = f"The service listens on {url}, its data is in {folder}"
+        if key is not None:
+            says += f"\nIts objects are encrypted: keep a copy of {key} elsewhere, because nothing else opens them"
+        emit({"url": url, "data": folder, "master_key": key}, says, json)
         sys.stdout.flush()
 
     try:

@@ -7,13 +7,14 @@ that go through the service are read from the store chunk by chunk, and compared
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from remote.encoding import BadObject, decode
-from remote.fileapi import LINKS_MAX, DownloadChunk, FileDownload
+from remote.fileapi import LINKS_MAX, DownloadChunk, FileDownload, Replicas
 from remote.manifest import ChunkRef, Encoding, Manifest, decode_manifest
 from remote.protocol import Kind, Link, ProblemType
 from remote.server.access import member_of
@@ -103,6 +104,16 @@ class FileDownloads:
             next=next_,
             expires_in=self._link_seconds,
         )
+
+    def replicas(self, caller: Caller, wanted: Wanted) -> Replicas:
+        """Where the objects of the version lie. `StoreUnavailable`."""
+        with self._database.read() as connection:
+            found = self._find(connection, caller, wanted)
+            chunks, _ = _chunks_of(found.manifest, 0, found.size)
+            stored = self._stored(connection, found, [ref for _, ref in chunks])
+        keys = [object_key(found.owner, each.object_id, each.generation) for each in stored.values()]
+        places = Counter(place for held in self._store.replicas(keys).values() for place in held)
+        return Replicas(objects=len(keys), places=dict(places))
 
     def link(self, caller: Caller, wanted: Wanted, chunk: bytes, base: LinkBase) -> Link:
         """A fresh link for one object of the version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -47,6 +48,7 @@ from remote.server.namespace import Namespace
 from remote.server.notifications import Notifications
 from remote.server.objects.endpoint import ObjectEndpoint
 from remote.server.objects.opening import open_local
+from remote.server.objects.rewrapping import Rewrapped, Rewrapping
 from remote.server.objects.store import ObjectStore
 from remote.server.passwords import Passwords
 from remote.server.personaltokens import PersonalTokens
@@ -212,6 +214,40 @@ def scrub_objects(
         total = scrubber.total()
         read_backup = None if backup is None else StoredBackup(backup).read
         return scrubber.run(read_backup=read_backup, dry_run=dry_run, told=lambda report: told(report.objects, total))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLine:
+    id: str
+    path: str
+    free_bytes: int | None
+    """None: it is not there."""
+
+
+def object_folders(config: ServerConfig) -> list[FolderLine]:
+    """`DataFolderError`."""
+    if config.s3 is not None:
+        raise DataFolderError("objects are kept in S3, and not in folders")
+    with administered(config), closing(open_local(config, new_key(urandom), time.time_ns, urandom, clear=False)) as store:
+        return [
+            FolderLine(each.id, str(each.path.absolute()), shutil.disk_usage(each.path).free if each.is_there() else None)
+            for each in store.folders
+        ]
+
+
+def rewrap_objects(
+    config: ServerConfig, *, finish: bool = False, dry_run: bool = False, told: Callable[[int], None] = lambda done: None
+) -> Rewrapped:
+    """A new master key for the objects of the service of `config`, which may be running.
+
+    `DataFolderError`, `StoreUnavailable`, `OSError`.
+    """
+    if config.s3 is not None:
+        raise DataFolderError("objects in S3 are encrypted by the store, with its own keys (s3.sse)")
+    if not config.objects.encrypt:
+        raise DataFolderError("objects.encrypt is false: set it to true first")
+    with administered(config), closing(open_local(config, new_key(urandom), time.time_ns, urandom, clear=False)) as store:
+        return Rewrapping(store, config.data, time.time_ns, urandom).run(finish=finish, dry_run=dry_run, told=told)
 
 
 def recount_usage(config: ServerConfig, *, dry_run: bool = False) -> list[tuple[str, Usage]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -149,6 +150,61 @@ class Sweeping(Apart):
         self.ledger.check(wanted)
         self.end()
         return "removed at the next run; every file is whole on a device that fetches it"
+
+
+class Storing(Apart):
+    """Files are on the service; whoever runs it does something to how they are stored. All of them stay, on every device."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.work.write("large", 3000 * KIB)
+        for number in range(5):
+            self.work.write(f"file {number}", 100 * KIB + number)
+        self.work.sync()
+
+    def _all_is_there(self) -> None:
+        self.service.stop()
+        self.service.start()
+        self.work.write("since", 200 * KIB)
+        self.work.sync()
+        self.second.mount()
+        wanted = look_at(self.first.point / self.case)
+        wait_until(lambda: self.shows(self.second, self.case) == wanted, "the same files on both devices", PATIENCE)
+        self.ledger.check(wanted)
+        self.end()
+
+
+class Rewrapping(Storing):
+    """A new master key, and the end of the former one."""
+
+    def run(self, bomb: Bomb) -> None:
+        self.dies_operating("rewrap", bomb)
+
+    def check(self) -> str:
+        self.must_operate("rewrap")
+        keys = json.loads((self.data / "master.key").read_bytes())["keys"]
+        needed = json.loads((self.data / "objects" / "about.json").read_bytes())["master_keys"]
+        if [key["id"] for key in keys] != needed or len(needed) != 1:
+            raise Broken(f"there are {len(keys)} master keys, and the objects are said to need {needed}")
+        self._all_is_there()
+        return "rewrapped at the next run; every object opens, and the former key is gone"
+
+
+class Spreading(Storing):
+    """Copies are put into a second folder."""
+
+    def run(self, bomb: Bomb) -> None:
+        self.dies_operating("spread", bomb)
+
+    def check(self) -> str:
+        self.must_operate("spread")
+        first, more = (
+            {path.name for path in (self.data / name).rglob("*.[0-9]*") if path.stat().st_size} for name in ("objects", "more")
+        )
+        if not first or first != more:
+            raise Broken(f"one folder lacks {sorted(more - first)}, the other {sorted(first - more)}")
+        self._all_is_there()
+        return "copied at the next run; every object is in both folders"
 
 
 class Restored(Apart):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remote.crashpoints import CLIENT_POINTS
-from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Reconnecting, Sweeping
+from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Reconnecting, Rewrapping, Spreading, Sweeping
 from tests.crash.command_scenarios import AnotherAccount, LoggingIn, LoggingOut, Refreshing, Registering
 from tests.crash.device_scenarios import Anew, Conflict, Many, Overdue, Reading, Restart, Squashing, Writing
 from tests.crash.scenario import Scenario
@@ -21,6 +21,7 @@ _BY_POINT: dict[str, type[Scenario]] = {
     "credentials.replaced": LoggingIn,
     "listing.shown": Anew,
     "service.plan.session-begun": ServingAgain,
+    "service.object.copied": Spreading,
 }
 _BY_AREA: dict[str, type[Scenario]] = {
     "page": Reading,
@@ -45,6 +46,7 @@ _BY_AREA: dict[str, type[Scenario]] = {
     "service.collect": Collecting,
     "service.garbage": Sweeping,
     "service.epoch": BeginningAnEpoch,
+    "service.rewrap": Rewrapping,
 }
 
 

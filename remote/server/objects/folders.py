@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from remote.crashpoints import crash_point
@@ -138,6 +139,12 @@ class ObjectFolder:
             return
         except OSError as error:
             raise unavailable(error) from error
+
+    def page(self, after: str, limit: int) -> list[Listed]:
+        try:
+            return list(islice(self.listing(after), limit))
+        except OSError as error:
+            raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
 
     def listing(self, after: str) -> Iterator[Listed]:
         """In the order of keys; whatever else lies there, too."""

@@ -155,7 +155,7 @@ class LocalStore:
             with source.open(key) as file:
                 body = file.read(0, file.what.length)
             for folder in lacking:
-                self._write([folder], key, object_id, body)
+                self.write_in(folder, key, object_id, body)
                 crash_point("service.object.copied")
         for folder in surplus:
             folder.delete(key)
@@ -166,6 +166,16 @@ class LocalStore:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+    # -------------------------------------------------------------------------------------------------- administration
+
+    @property
+    def folders(self) -> Sequence[ObjectFolder]:
+        return list(self._folders.values())
+
+    def write_in(self, folder: ObjectFolder, key: str, object_id: bytes, body: bytes) -> None:
+        """As `write`, but just this copy."""
+        self._write([folder], key, object_id, body)
 
     # --------------------------------------------------------------------------------------------- the data plane
 
@@ -188,11 +198,13 @@ class LocalStore:
     def _opened(self, key: str) -> Iterator[tuple[ObjectFolder, OpenFile]]:
         """The copies that open, best first. `NoSuchObject` if there is none, `StoreUnavailable` if one may be elsewhere."""
         away: StoreUnavailable | None = None
+        missing = NoSuchObject(key)
         is_found = False
         for id_ in ranked(self._folders, key):
             try:
                 file = self._folders[id_].open(key)
-            except NoSuchObject:
+            except NoSuchObject as error:
+                missing = error
                 continue
             except StoreUnavailable as error:
                 away = error
@@ -200,7 +212,7 @@ class LocalStore:
             is_found = True
             yield self._folders[id_], file
         if not is_found:
-            raise away or NoSuchObject(key)
+            raise away or missing
 
     def _writable(self, key: str) -> list[ObjectFolder]:
         """The folders that are to get an object now: those where it belongs, and in the place of others that cannot the next."""

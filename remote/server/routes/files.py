@@ -25,7 +25,8 @@ from remote.fileapi import (
     Sort,
 )
 from remote.names import MAX_NAME_BYTES
-from remote.protocol import ProblemType
+from remote.protocol import Kind, ProblemType
+from remote.server.filedownloads import Wanted
 from remote.server.files import Condition, Done
 from remote.server.problems import Refused
 from remote.server.routes.requests import FilesReader, FilesWriter, answer, describe, nothing, read_model, service_of
@@ -55,10 +56,19 @@ async def listing(
 
 
 @router.get("/v1/files/metadata", **describe(FileInfo))
-async def metadata(request: Request, caller: FilesReader, path: FilePath) -> Response:
+async def metadata(
+    request: Request,
+    caller: FilesReader,
+    path: FilePath,
+    replicas: Annotated[bool, Query(description="Say where its objects lie, too.")] = False,
+) -> Response:
     """What is at a path."""
     service = service_of(request)
-    return answer(await service.in_thread(service.files.metadata, caller, path))
+    info = await service.in_thread(service.files.metadata, caller, path)
+    if replicas and info.kind is Kind.FILE:
+        where = await service.in_store_thread(service.file_downloads.replicas, caller, Wanted(path, None, info.version))
+        info = info.model_copy(update={"replicas": where})
+    return answer(info)
 
 
 @router.post("/v1/files/folder", **describe(FileInfo, CreateFolder, status=201))
