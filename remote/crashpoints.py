@@ -134,7 +134,7 @@ SERVICE_POINTS = {
     # --- a new master key
     "service.rewrap.begun": "a new master key is stored; no object's key is wrapped by it",
     "service.rewrap.wrapped": "an object's key is wrapped by the new one, and by the former",
-    "service.rewrap.dropped": "the former master key is gone; the folders of objects say still that they need it",
+    "service.rewrap.dropping": "the folders of objects say that they do not need the former master key; it is still there",
     "service.plan.session-begun": "an upload session is written, as there is none that is not over, and not committed",
     "service.plan.reserving": "room for objects is reserved in a transaction that is not committed",
     "service.plan.reserved": "room is reserved; the client has no links",

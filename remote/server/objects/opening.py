@@ -41,8 +41,10 @@ def open_local(
         _require_keys(folder, masters)
     if config.objects.encrypt and masters.current() is None:
         masters.begin(clock(), random)
+    current = masters.current()
     for folder in there:
-        folder.note_keys(masters.all())
+        if current is not None:  # the others were noted when they wrapped
+            folder.note_keys([current.id])
         if clear:
             folder.clear()
     for folder in folders:

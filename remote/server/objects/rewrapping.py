@@ -67,7 +67,7 @@ class Rewrapping:
             report = Rewrapped(master.id.hex())
             for folder in self._store.folders:
                 if not dry_run:
-                    folder.note_keys(masters.all())
+                    folder.note_keys([master.id])
                 self._go_through(folder, master, report, told, dry_run=dry_run)
             if finish and not dry_run and not report.damaged:
                 report.dropped = self._drop_former()
@@ -118,10 +118,10 @@ class Rewrapping:
         masters = self._store.masters
         ended = [id_ for id_, key in masters.all().items() if key.retired_ns is not None and key.retired_ns < until]
         if ended:
+            for folder in self._store.folders:  # first: a folder that needs a key that is gone is refused
+                folder.note_keys(masters.all().keys() - ended, only=True)
+            crash_point("service.rewrap.dropping")
             masters.drop(ended)
-            crash_point("service.rewrap.dropped")
-            for folder in self._store.folders:
-                folder.note_keys(masters.all(), only=True)
         return [id_.hex() for id_ in ended]
 
     @contextmanager
