@@ -361,6 +361,18 @@ def test_credentials_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         S3Store(S3Config("bucket", endpoint="http://127.0.0.1:9", credentials_file=tmp_path / "nothing"))
 
 
+async def test_what_is_stored_is_checked(contract: Contract) -> None:
+    body = os.urandom(100_000)
+    key, link = put_link(contract, body)
+    id_ = hashlib.sha256(body).digest()
+    assert contract.store.check(key, id_, len(body), mend=True).wrong == "it is not there"
+    await put(contract, link, body)
+    assert contract.store.check(key, id_, len(body), mend=True).wrong is None
+    assert contract.store.check(key, bytes(32), len(body), mend=False).wrong == "its bytes are not those that its name says"
+    assert contract.store.check(key, id_, len(body) + 1, mend=False).wrong == "its bytes are not those that its name says"
+    assert set(contract.store.replicas([key])) <= {key}
+
+
 async def test_the_service_reads_what_was_stored_and_knows_its_etag(contract: Contract) -> None:
     body = os.urandom(100_000)
     key, link = put_link(contract, body)

@@ -26,6 +26,7 @@ ALWAYS_ON_BOTH = {
     "test_conflicts.py",
     "test_notifications.py",
     "test_scrub.py",
+    "test_every_route.py",
     "test_expiries.py",
     "test_file_changes.py",
     "test_search.py",
