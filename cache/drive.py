@@ -381,11 +381,9 @@ class Drive:
             return "paused (aloft resume ends that)"
         if self._exchange.deletions.tripped():
             return "many files would be deleted (aloft confirm-deletes, or aloft undo-deletes)"
-        return (
-            "some files have errors: aloft status says which"
-            if self._pending.has_errors() or self._exchange.push.status.problems
-            else None
-        )
+        if self._pending.has_errors() or self._exchange.push.status.problems:
+            return "some files have errors: aloft status says which"
+        return None
 
     def _trying_again(self) -> tuple[str, ...]:
         """What fails, and waits for its next attempt: contents, commits, or a part of the drive."""
