@@ -39,10 +39,12 @@ def shared_revisions(history: Sequence[EpochStart], epoch: str | None) -> dict[b
 
 class PageOrder:
     """The feed comes in the order of revisions: pages that say there is more, and begin again or bring nothing, go in a
-    circle."""
+    circle. A space that is listed from the beginning again, because this account is a member again, has an order of its own."""
 
     def __init__(self) -> None:
         self._reached: dict[bytes, int] = {}
+        self._listed: set[bytes] = set()
+        """Spaces of which the last page was a page of a listing from the beginning."""
         self._same = 0
 
     def check(self, cursor: str, page: ChangesPage) -> None:
@@ -54,16 +56,24 @@ class PageOrder:
             raise Nonsense("the service says that there is more, and does not say what")
         if not page.has_more and any(changes.has_more for changes in page.spaces):
             raise Nonsense("the service says that there is more, and that there is not")
-        if any(min(some) < self._reached.get(space, 0) for space, some in revisions.items() if some):
+        reached = self._before(page)
+        if any(min(some) < reached.get(space, 0) for space, some in revisions.items() if some):
             raise Nonsense("the service sends changes again that it has sent already")
         if self._same >= PAGES_OF_ONE_REVISION:
             raise Nonsense("the service sends changes of one revision without end")
 
     def note(self, page: ChangesPage) -> None:
         before = dict(self._reached)
+        self._reached = self._before(page)
+        self._listed = {changes.space for changes in page.spaces if changes.full}
         for changes in page.spaces:
             self._reached[changes.space] = max([self._reached.get(changes.space, 0), *_revisions(changes)])
         self._same = self._same + 1 if page.has_more and before == self._reached else 0
+
+    def _before(self, page: ChangesPage) -> dict[bytes, int]:
+        """What was reached before this page, without spaces of which it begins a listing."""
+        begun = {changes.space for changes in page.spaces if changes.full} - self._listed
+        return {space: reached for space, reached in self._reached.items() if space not in begun}
 
 
 def _revisions(changes: SpaceChanges) -> list[int]:
