@@ -386,8 +386,10 @@ class Drive:
         return None
 
     def _trying_again(self) -> tuple[str, ...]:
-        """What fails, and waits for its next attempt: contents, commits, or a part of the drive."""
-        found = [self._uploads.trouble, self._exchange.push.status.error]
+        """What fails, and waits for its next attempt: contents, commits, what others changed, or a part of the drive."""
+        found = [self._uploads.trouble, self._exchange.push.status.error, self._shares.trouble]
+        if self.connection.state is State.ONLINE:
+            found.append(self._exchange.pull.status.error)
         found += [f"{one.task}: {one.error}" for one in self._supervisor.failures() if one.task in SENDING and one.in_seconds > 0]
         return tuple(text for text in found if text is not None)
 

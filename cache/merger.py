@@ -106,10 +106,10 @@ class Merger:
             if replacing is not None and replacing.reconnecting:
                 crash_point("reconnect.forgotten")
         self._rows.drop_known(space.number)
-        shared = self._store.vanishing_into_shares(space.number)
-        vanishing = [
-            ino for ino in self._store.files_to_vanish(space.number) if not self._rows.service.names(ino) and ino not in shared
-        ]
+        vanishing = [ino for ino in self._store.files_to_vanish(space.number) if not self._rows.service.names(ino)]
+        if vanishing:
+            shared = self._store.vanishing_into_shares(space.number)
+            vanishing = [ino for ino in vanishing if ino not in shared]
         breaker = self.breaker(space.number)
         most = FILES_MAX if replacing is None else REPLACED_MAX
         if not breaker.admit(vanishing, lambda: self._store.count_files(space.number), most):

@@ -107,6 +107,8 @@ class Push:
 
     def merged(self) -> None:
         """What the service refused before may be let in now."""
+        if self._refused:
+            self._error = None
         self._refused.clear()
         self.wake()
 
@@ -212,6 +214,7 @@ class Push:
                 raise
             self._connection.went_well()  # the feed says what became of the membership
             self._refused.add(space.number)
+            self._error = "a shared folder takes no changes: what became of it is heard in a moment"
             return
         except OtherEpoch:
             self._connection.went_well()

@@ -25,6 +25,7 @@ from cache.store.tree import TreeStore
 from cache.synced import this_boot
 from cache.unsynced import Doubtful, Unsynced
 from remote.crashpoints import crash_point
+from remote.names import free_name
 from remote.protocol import Kind
 
 FOLDER = "Recovered files"
@@ -128,7 +129,7 @@ class Recovery:
         id_ = draft_id(path)
         assert id_ is not None
         folder = recovered_files(self._tree, self._replica)
-        name = free_name(self._tree, folder.ino, f"draft {id_}")
+        name = free_name(f"draft {id_}", lambda name: self._tree.child(folder.ino, name) is not None)
         node = self._replica.create(folder.ino, name, Kind.FILE, mode=0o600, uid=None, gid=None)
         self._rows.adopt_draft(id_, node.ino, path.stat().st_size, data_of(path).pack(), self._clock.wall_ns(), self._boot)
         return f"{self._replica.path_of(folder.ino)}/{name}"
@@ -203,12 +204,3 @@ def recovered_files(tree: TreeStore, replica: Replica) -> Node:
         if node.kind is Kind.DIRECTORY:
             return node
         number += 1
-
-
-def free_name(tree: TreeStore, folder: int, name: str) -> str:
-    number = 1
-    candidate = name
-    while tree.child(folder, candidate) is not None:
-        number += 1
-        candidate = f"{name} ({number})"
-    return candidate

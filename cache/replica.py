@@ -79,6 +79,8 @@ class Replica:
         self._randomness = randomness
         self._transaction = database.transaction()
         self._space_of = lru_cache(maxsize=4096)(tree.space_of)
+        self._writable: dict[int, bool] = {}
+        """Of shared spaces, until a merge."""
         self._listed: set[int] = set()
         self.on_local_change: Callable[[int], None] = _nothing
         self.is_held: Callable[[int], bool] = _never
@@ -443,8 +445,15 @@ class Replica:
         space = self._space_of(ino)
         if space == PERSONAL:
             return True
-        mount = self._tree.mount_of(self._tree.root_of(space))
-        return mount is not None and bool(mount.mode & _EDITOR)
+        writable = self._writable.get(space)
+        if writable is None:
+            mount = self._tree.mount_of(self._tree.root_of(space))
+            writable = self._writable[space] = mount is not None and bool(mount.mode & _EDITOR)
+        return writable
+
+    def forget_roles(self) -> None:
+        """Mounts may say something else now."""
+        self._writable.clear()
 
     def require_writable(self, ino: int) -> None:
         if not self.is_writable(ino):

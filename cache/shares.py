@@ -13,16 +13,18 @@ from collections.abc import Callable
 
 import trio
 
-from cache.errors import DiskError, Offline, TimedOut, Unavailable
+from cache.errors import DiskError, NoEntry, Offline, TimedOut, Unavailable
 from cache.files import Files
 from cache.model import AttributesChanged, Change, ContentChanged, EntryChanged, RenameMode
 from cache.openfile import File
-from cache.recovery import free_name, recovered_files
+from cache.recovery import recovered_files
 from cache.replica import Replica
 from cache.store.schema import PERSONAL, ROOT
 from cache.store.sync import ShareState, SpaceRow, SyncStore
 from cache.store.tree import TreeStore
-from remote.names import MAX_NAME_BYTES
+from remote.copynames import name_of_a_part
+from remote.crashpoints import crash_point
+from remote.names import free_name
 from remote.protocol import Kind
 
 log = logging.getLogger(__name__)
@@ -47,9 +49,12 @@ class Shares:
         self._files = files
         self._told = told
         self._wake = trio.Event()
+        self.trouble: str | None = None
+        """Why what was not sent to a shared folder that takes no changes is not looked after yet."""
 
     def follow(self) -> None:
         """After a merge: what the mounts say now."""
+        self._replica.forget_roles()
         for space in self._store.spaces():
             if space.number != PERSONAL:
                 self._follow(space)
@@ -63,6 +68,8 @@ class Shares:
             for space in self._store.spaces():
                 if self._store.share(space.number) in (ShareState.LOWERED, ShareState.ENDED):
                     waits |= not await self._clear(space)
+            if not waits:
+                self.trouble = None
             with trio.move_on_after(RETRY_SECONDS if waits else float("inf")):
                 await self._wake.wait()
 
@@ -84,15 +91,17 @@ class Shares:
                     self._tree.put_entry(*name, None)
         if now is not before:
             self._store.set_share(space.number, now)
-            self._tell_of_role(space)
+            self._tell_of_role(space, is_new=before is None)
             self._wake.set()
 
-    def _tell_of_role(self, space: SpaceRow) -> None:
-        """Every mode in the space is shown otherwise now, and the mount may have been shown before its space was known."""
+    def _tell_of_role(self, space: SpaceRow, *, is_new: bool) -> None:
+        """Every mode in the space is shown otherwise now; the mount may have been shown before its space was known, but what
+        is in it was not."""
         mount = self._tree.mount_of(space.root)
         names = [] if mount is None else self._tree.names(mount.ino)
         at = [EntryChanged(parent, name, gone=False) for parent, name in names]
-        self._told([*at, *(AttributesChanged(ino) for ino in self._store.inodes_of(space.number))])
+        inside = [] if is_new else self._store.inodes_of(space.number)
+        self._told([*at, *(AttributesChanged(ino) for ino in inside)])
 
     # -------------------------------------------------------------------------------------------------- what is left over
 
@@ -104,6 +113,7 @@ class Shares:
                 done &= await self._rescue(ino, ended=self._store.share(space.number) is ShareState.ENDED)
             except (DiskError, Offline, TimedOut) as error:
                 log.warning("what was not sent to a shared folder cannot be recovered yet: %s", error)
+                self.trouble = f"what was not sent to a shared folder cannot be recovered yet: {error}"
                 done = False
         if not done or self._store.unsent_files(space.number):
             return False
@@ -116,7 +126,7 @@ class Shares:
     async def _rescue(self, ino: int, *, ended: bool) -> bool:
         """Give what was written to a file, and not sent, to a file of the personal space. False: it is open."""
         if self._files.get(ino) is not None:
-            return False
+            return self._wait_for(ino)
         names = self._tree.names(ino) or self._tree.base_names(ino)
         folder = recovered_files(self._tree, self._replica)
         name = names[0][1] if names else f"file {ino}"
@@ -132,18 +142,26 @@ class Shares:
             self._files.unhold(source)
             target.release()
         if self._files.get(ino) is not None:  # opened meanwhile
-            return False
+            return self._wait_for(ino)
+        crash_point("share.copied")
         row = self._replica.node(ino)
         with self._store.database.transaction():
-            chosen = free_name(self._tree, folder.ino, name if whole else _marked(name))
+            chosen = self._free_name(folder.ino, name, whole=whole)
             self._replica.rename(folder.ino, unfinished, folder.ino, chosen, RenameMode.NO_REPLACE)
             self._tree.update_inode(held, mode=row.mode, mtime_ns=row.mtime_ns)
             self._files.drop_drafts(ino)
             gone = self._take_back(ino)
+            crash_point("share.recovering")
+        crash_point("share.recovered")
         self._told([*gone, ContentChanged(ino, tuple(self._tree.names(ino)))])
         log.warning("a shared folder takes no changes any more: %s is in %s now", name, self._replica.path_of(folder.ino))
         self._tell_of(folder.ino, held, unfinished, chosen)
         return True
+
+    def _wait_for(self, ino: int) -> bool:
+        path = self._replica.path_of(ino)
+        self.trouble = f"a shared folder takes no changes any more: {path} is put into Recovered files when it is closed"
+        return False
 
     def _take_back(self, ino: int) -> list[Change]:
         """The file is what the service has again: else its content, where no draft holds it, would be recovered twice."""
@@ -194,19 +212,25 @@ class Shares:
 
     async def _forget(self, space: SpaceRow) -> bool:
         """The rows of a space that this account sees no more, a few at a time."""
-        if self._files.any_open(lambda ino: self._tree.space_of(ino) == space.number):
+        if self._files.any_open(lambda ino: self._is_in(space.number, ino)):
+            self.trouble = "a shared folder that ended waits for the files that are open in it"
             return False
         while self._store.drop_rows(space.number, ROWS_AT_ONCE):
+            crash_point("share.dropping")
             await trio.lowlevel.checkpoint()
             if self._store.share(space.number) is not ShareState.ENDED:
                 return True  # a member again
         self._store.drop_space(space.number)
         return True
 
+    def _is_in(self, space: int, ino: int) -> bool:
+        try:
+            return self._tree.space_of(ino) == space
+        except NoEntry:  # a file that is open, and whose row went before
+            return False
 
-def _marked(name: str) -> str:
-    """The name of a file of which something is missing."""
-    stem, dot, suffix = name.rpartition(".")
-    stem, suffix = (stem, dot + suffix) if stem else (name, "")
-    mark = f" (perhaps incomplete){suffix}"
-    return stem.encode()[: MAX_NAME_BYTES - len(mark.encode())].decode(errors="ignore") + mark
+    def _free_name(self, folder: int, name: str, *, whole: bool) -> str:
+        def is_taken(candidate: str) -> bool:
+            return self._tree.child(folder, candidate) is not None
+
+        return free_name(name, is_taken) if whole else name_of_a_part(name, is_taken)

@@ -40,6 +40,12 @@ def name_after_power_loss(name: str, day: str, taken: Callable[[str], bool]) -> 
     return _first_free(stem, f"perhaps incomplete, power loss {day}", extension, taken)
 
 
+def name_of_a_part(name: str, taken: Callable[[str], bool]) -> str:
+    """The first name that is not `taken` for a file of which something could not be had."""
+    stem, extension = split_extension(name)
+    return _first_free(stem, "perhaps incomplete", extension, taken)
+
+
 def _first_free(stem: str, said: str, extension: str, taken: Callable[[str], bool]) -> str:
     """`stem (said).extension`, numbered from the second on, the stem cut to what a name may be long."""
     number = 1

@@ -122,6 +122,11 @@ CLIENT_POINTS = {
     "set-aside.drafts": "another account logs in: files that the last one's drafts left are out of the way; its replica is here",
     "set-aside.replica": "its replica is gone, too; its chunks are here",
     "set-aside.finished": "all of it is gone, durably; the new credentials are not stored",
+    # --- a shared folder ends
+    "share.copied": "what was not sent is in a recovered file that has no name yet",
+    "share.recovering": "it gets its name, and the draft goes, in a transaction that is not committed",
+    "share.recovered": "it is committed; the next file is not looked at",
+    "share.dropping": "some rows of the folder are gone",
 }
 
 SERVICE_POINTS = {

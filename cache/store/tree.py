@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache.errors import NoEntry
 from cache.store.database import Database
 from cache.store.schema import PERSONAL, ROOT
 from remote.protocol import Kind
@@ -129,7 +130,11 @@ class TreeStore:
         return None if row is None else row[0]
 
     def root_of(self, space: int) -> int:
-        root: int = self._execute("SELECT root FROM space WHERE number = ?", (space,)).fetchone()[0]
+        """`NoEntry` for a shared space that went."""
+        row = self._execute("SELECT root FROM space WHERE number = ?", (space,)).fetchone()
+        if row is None:
+            raise NoEntry(f"space {space}")
+        root: int = row[0]
         return root
 
     def is_listed(self, space: int) -> bool:
@@ -149,7 +154,11 @@ class TreeStore:
         return None if row is None else self.inode(row[0])
 
     def space_of(self, ino: int) -> int:
-        space: int = self._execute("SELECT space FROM identity WHERE ino = ?", (ino,)).fetchone()[0]
+        """`NoEntry` for an inode of a shared space that went."""
+        row = self._execute("SELECT space FROM identity WHERE ino = ?", (ino,)).fetchone()
+        if row is None:
+            raise NoEntry(f"inode {ino}")
+        space: int = row[0]
         return space
 
     def id_of(self, ino: int) -> bytes:

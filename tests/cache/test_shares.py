@@ -260,3 +260,43 @@ async def test_a_pin_reaches_into_the_shared_folders_below(tmp_path: Path) -> No
     assert member.store.is_pinned(file)
     assert member.store.pinned_files() == [file]
     member.close()
+
+
+async def test_a_file_that_is_open_while_its_space_goes_holds_nothing_up(tmp_path: Path) -> None:
+    member = Member(tmp_path / "a")
+    file = await member.new_file("file", b"x")
+    member.believe()
+    opened = member.files.open(file, writable=False)
+    with member.database.transaction():
+        member.database.sql.execute("DELETE FROM identity WHERE ino = ?", (file,))
+    member.becomes(None)
+    async with _looking_after(member):
+        await until(lambda: member.sync.space_number(SHARED) is None)
+    with pytest.raises(NoEntry):
+        member.tree.space_of(file)
+    opened.release()
+    member.close()
+
+
+async def test_why_a_shared_folder_that_ended_waits_is_said(tmp_path: Path) -> None:
+    member = Member(tmp_path / "a")
+    file = await member.new_file("file", b"unsent")
+    opened = member.files.open(file, writable=False)
+    member.becomes(None)
+    async with _looking_after(member):
+        await until(lambda: member.shares.trouble is not None)
+        assert "when it is closed" in (member.shares.trouble or "")
+        opened.release()
+        await until(lambda: member.recovered() == ["file"] and member.shares.trouble is None)
+    member.close()
+
+
+async def test_a_role_is_looked_up_once_until_the_mounts_say_something_else(tmp_path: Path) -> None:
+    member = Member(tmp_path / "a")
+    asked = mock.Mock(wraps=member.tree.mount_of)
+    with mock.patch.object(member.tree, "mount_of", asked):
+        assert all(member.replica.is_writable(member.root) for _ in range(5))
+        assert asked.call_count == 1
+    member.becomes(VIEWER)
+    assert not member.replica.is_writable(member.root)
+    member.close()

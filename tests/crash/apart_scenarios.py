@@ -207,6 +207,55 @@ class Spreading(Storing):
         return "copied at the next run; every object is in both folders"
 
 
+class Ended(Apart):
+    """A folder that somebody else shared with this account ends while it holds what was not sent."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.owner = Device(self.service, "owner@example.org", self.data.parent, "owner")
+        self.owner.register()
+        self.owner.aloft("mkdir", f"/shared {self.case}")
+        for name in ("kept", "edited"):
+            (self.data.parent / name).write_bytes(name.encode() * 1000)
+            self.owner.aloft("put", str(self.data.parent / name), f"/shared {self.case}/{name}")
+        folder = f"/shared {self.case}"
+        self.owner.aloft("share", folder, self.first.device.email)
+        self.first.device.aloft("invitations", "accept")
+        self.shared = self.first.point / folder[1:]
+        wait_until(lambda: (self.shared / "edited").exists(), "the shared folder", PATIENCE)
+        self.first.device.aloft("pause")
+        with (self.shared / "edited").open("r+b") as file:
+            file.write(b"EDITED")
+        (self.shared / "new").write_bytes(b"new" * 30_000)
+        self.first.kill()
+        self.owner.aloft("unshare", folder, self.first.device.email)
+
+    def run(self, bomb: Bomb) -> None:
+        self.first.mount(bomb)
+        if self.first.is_alive:
+            self.first.device.run("resume")  # of which it may die before it answers
+        wait_until(lambda: not self.first.is_alive, f"the passing of {bomb.point}", PATIENCE)
+        self.first.wait_dead()
+
+    def check(self) -> str:
+        self.first.mount()
+        self.first.device.run("resume")
+        wait_until(lambda: not self.shared.exists(), "the end of the shared folder", PATIENCE)
+        self.work.sync()
+        found = {path.name: path.read_bytes() for path in (self.first.point / "Recovered files").iterdir()}
+        wanted = {"edited": b"EDITED" + b"edited" * 999, "new": b"new" * 30_000}
+        if found != wanted:
+            raise Broken(f"recovered files are {sorted(found)}")
+        for name in found:
+            (self.first.point / "Recovered files" / name).unlink()
+        (self.first.point / "Recovered files").rmdir()
+        self.work.sync()
+        self.second.mount()
+        wait_until(lambda: sorted(os.listdir(self.second.point)) == [self.case], "the same on the other device", PATIENCE)
+        self.end()
+        return "both files are recovered, once each; the folder is gone"
+
+
 class Restored(Apart):
     """The service was put back to a copy, after a device had sent more and removed a file. A person says that it is to go on."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remote.crashpoints import CLIENT_POINTS
-from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Reconnecting, Rewrapping, Spreading, Sweeping
+from tests.crash.apart_scenarios import BeginningAnEpoch, Collecting, Ended, Reconnecting, Rewrapping, Spreading, Sweeping
 from tests.crash.command_scenarios import AnotherAccount, LoggingIn, LoggingOut, Refreshing, Registering
 from tests.crash.device_scenarios import Anew, Conflict, Many, Overdue, Reading, Restart, Squashing, Writing
 from tests.crash.scenario import Scenario
@@ -34,6 +34,7 @@ _BY_AREA: dict[str, type[Scenario]] = {
     "replica": Anew,
     "recovery": Restart,
     "reconnect": Reconnecting,
+    "share": Ended,
     "installation": Registering,
     "login": LoggingIn,
     "token": Refreshing,

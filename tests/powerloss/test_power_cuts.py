@@ -69,6 +69,8 @@ FORGOTTEN = {
     "the name of an owner's folder": ("fsyncdir", "service/objects"),
     "the rows of the service": ("fsync", "service/aloft.db-wal"),
     "the service's file": ("fsync", "service/aloft.db"),
+    "the master key": ("fsync", "service/master.key.new"),
+    "what the folder of objects says of itself": ("fsync", "service/objects/about.json.new"),
     "the names in the data folder": ("fsyncdir", "service"),
 }
 

@@ -6,12 +6,15 @@ service that collected, or was replaced by a backup.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.encoding import decode
 from remote.manifest import ChunkRef, Encoding, decode_manifest
+from remote.server.backupfolder import StoredBackup
+from remote.server.objects.store import object_key
 
 Key = tuple[bytes, str]
 
@@ -203,10 +206,10 @@ class Served:
             "SELECT generation FROM objects WHERE owner = ? AND object_id = ?", (self._owner, chunk.object_id)
         ).fetchone()
         assert row is not None, "a content on the service names an object that the service does not know"
-        name = chunk.object_id.hex()
-        file = self._data / "objects" / self._owner.hex() / name[:3] / f"{name}.{row[0]}"
-        assert file.exists(), "a content on the service names an object that the store does not have"
-        return file.read_bytes()[: chunk.stored_length]
+        stored = StoredBackup(self._data).read(object_key(self._owner, chunk.object_id, row[0]), chunk.stored_length)
+        assert stored is not None, "a content on the service names an object that the store does not have"
+        assert hashlib.sha256(stored).digest() == chunk.object_id, "an object is not what its name says"
+        return stored
 
 
 def _connect(data: Path) -> sqlite3.Connection:
