@@ -36,11 +36,13 @@ class Backoff:
         self._failures_max = math.ceil(math.log2(cap / base))
 
     def next(self, retry_after: float | None = None) -> float:
-        """Seconds to wait before the next attempt: never less than the service asked for, within reason."""
-        delay = min(self._cap, self._base * 2.0**self._failures) * (1 - self._random() / 2)
+        """Seconds to wait before the next attempt: never less than the service asked for, within reason, and up to a half
+        more, because it asked others for the same."""
+        jitter = self._random() / 2
+        delay = min(self._cap, self._base * 2.0**self._failures) * (1 - jitter)
         self._failures = min(self._failures + 1, self._failures_max)
         asked = min(max(retry_after or 0.0, 0.0), RETRY_AFTER_MAX)
-        return max(delay, asked)
+        return max(delay, asked * (1 + jitter))
 
     def reset(self) -> None:
         """Begin again at `base`: something worked."""

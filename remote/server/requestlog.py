@@ -11,8 +11,10 @@ from urllib.parse import quote
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from remote.server.callers import address_in
 from remote.server.logs import FIELDS, loggable_path, request_id
 from remote.server.metrics import Metrics
+from remote.server.threads import asking
 
 HEADER = "x-request-id"
 
@@ -31,6 +33,7 @@ class RequestLog:
         began, status, received, sent = time.perf_counter(), 0, 0, 0
         id_ = os.urandom(8).hex()
         request_id.set(id_)
+        asking.set(address_in(scope).encode())
 
         async def count_body() -> Message:
             nonlocal received

@@ -60,8 +60,8 @@ from remote.server.rewind import Rewind
 from remote.server.scrub import Scrubber, ScrubReport
 from remote.server.search import Search
 from remote.server.sharing import Sharing
-from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, Streams
-from remote.server.threads import Repeating, Runner, Threads
+from remote.server.streams import LISTENERS, LISTENERS_OF_ACCOUNT, POLLS, POLLS_OF_ACCOUNT, Streams
+from remote.server.threads import FairThreads, Repeating, Runner, Threads
 from remote.server.tiers import Tiers
 from remote.server.tokens import AccessTokens
 from remote.server.trash import Trash
@@ -116,6 +116,7 @@ class Service:
     wake: Wake
     limiter: RateLimiter
     streams: Streams
+    polls: Streams
     listeners: Streams
     notifications: Notifications
     expiries: Expiries
@@ -357,6 +358,7 @@ def open_service(
         wake=wake,
         limiter=RateLimiter(database, clock),
         streams=Streams(),
+        polls=Streams(POLLS, POLLS_OF_ACCOUNT, "requests wait for changes"),
         listeners=Streams(LISTENERS, LISTENERS_OF_ACCOUNT, "streams are open"),
         notifications=notifications,
         expiries=expiries,
@@ -366,10 +368,10 @@ def open_service(
         indexing=Housekeeping(
             database, [index_job(Indexing(database, file_downloads, clock))], clock, look_seconds=INDEX_SECONDS
         ),
-        in_thread=Repeating(in_thread or Threads(DATABASE_THREADS), database),
-        in_store_thread=Repeating(in_thread or Threads(STORE_THREADS), database),
+        in_thread=Repeating(in_thread or FairThreads(DATABASE_THREADS), database),
+        in_store_thread=Repeating(in_thread or FairThreads(STORE_THREADS), database),
         in_reading_thread=in_thread or Threads(READING_THREADS),
-        in_password_thread=Repeating(in_password_thread or Threads(PASSWORD_THREADS), database),
+        in_password_thread=Repeating(in_password_thread or FairThreads(PASSWORD_THREADS), database),
         clock=clock,
     )
 

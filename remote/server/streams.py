@@ -24,6 +24,9 @@ RETRY_AFTER_SECONDS = 5
 LISTENERS = 2000
 LISTENERS_OF_ACCOUNT = 10
 """Who is told of notifications as they come."""
+POLLS = 5000
+POLLS_OF_ACCOUNT = 50
+"""Who waits for changes."""
 
 
 class Streams:

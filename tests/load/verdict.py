@@ -9,6 +9,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from remote.server.backupfolder import StoredBackup
 from tests.load import ledger
 
 Entry = tuple[str, int, int, int, int, str]
@@ -69,14 +70,11 @@ def of_service(data: Path) -> list[str]:
     return wrong + [f"the object {path} has another content than its name says" for path in _wrong_objects(data)]
 
 
-TRAILER = 48
-"""Bytes behind each object in the embedded store."""
-
-
 def _wrong_objects(data: Path) -> list[Path]:
+    stored = StoredBackup(data)
     wrong = []
-    for path in data.rglob("*.*"):
-        object_id = path.name.partition(".")[0]
-        if len(object_id) == 64 and hashlib.sha256(path.read_bytes()[:-TRAILER]).hexdigest() != object_id:
+    for path in (data / "objects").glob("*/*/*.*"):
+        body = stored.read(f"{path.parent.parent.name}/{path.name}", 2**30)
+        if body is None or hashlib.sha256(body).hexdigest() != path.name.partition(".")[0]:
             wrong.append(path)
     return wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,17 @@ def test_what_a_running_store_takes_after_that_is_wrapped_by_the_new_key(place: 
     assert (last.rewrapped, len(last.dropped), last.former) == (0, 1, [])
     assert running.read(stored(running, b"later"), 5) == b"later"
     assert place.keys() == [report.key]
+
+
+def test_a_copy_by_hard_links_keeps_its_key(place: Place) -> None:
+    key = stored(place.open(), b"body" * 1000)
+    copy = place.data.parent / "copy"
+    shutil.copytree(place.data, copy, copy_function=os.link)
+    report = place.rewrap()
+    assert (report.rewrapped, place.open().read(key, 4000)) == (1, b"body" * 1000)
+    place.clock.advance(KEPT_NS / 10**9 + 1)
+    place.rewrap(finish=True)
+    assert Place(copy).open().read(key, 4000) == b"body" * 1000
 
 
 def test_a_key_that_was_half_written_leaves_the_other_one(place: Place) -> None:

@@ -26,6 +26,7 @@ from remote.server.config import ServerConfig
 from remote.server.devices import ALL_SCOPES, Caller
 from remote.server.epochs import begin_epoch
 from remote.server.garbage import Garbage
+from remote.server.objects.folders import ABOUT
 from remote.server.service import Service, open_service
 from tests.simulation import runtime
 
@@ -181,7 +182,7 @@ def _copy(source: Path, target: Path) -> None:
                 continue
             file = Path(folder) / name
             parts = file.relative_to(source).parts
-            if "objects" in parts and "incoming" not in parts:
+            if "objects" in parts and "incoming" not in parts and name != ABOUT:
                 os.link(file, there / name)
             else:
                 shutil.copyfile(file, there / name)

@@ -263,6 +263,11 @@ class OpenFile:
         """The ids of the master keys of which one is needed."""
         return [slot[:KEY_ID] for slot in self._slots if slot != _NO_KEY]
 
+    @property
+    def has_other_names(self) -> bool:
+        """Hard links, as a backup may be: what is changed here would change there."""
+        return os.fstat(self._descriptor).st_nlink > 1
+
     def read(self, offset: int, length: int) -> bytes:
         """Empty: there is no more. `StoreUnavailable`; `NoSuchObject`: this is not what was stored."""
         try:

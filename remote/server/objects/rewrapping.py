@@ -97,10 +97,11 @@ class Rewrapping:
             with folder.open(key, writable=not dry_run) as file:
                 if file.wrapped_by == [master.id]:
                     return "right"
-                if file.is_sealed:
+                done = "rewrapped" if file.is_sealed else "encrypted"
+                if file.is_sealed and not file.has_other_names:
                     if not dry_run:
                         file.wrap(master, self._random)
-                    return "rewrapped"
+                    return done
                 body = file.read(0, file.what.length)
                 object_id = file.what.sha256
         except DoesNotOpen:
@@ -111,7 +112,7 @@ class Rewrapping:
             return "damaged"
         if not dry_run:
             self._store.write_in(folder, key, object_id, body)
-        return "encrypted"
+        return done
 
     def _drop_former(self) -> list[str]:
         until = self._clock() - KEPT_NS

@@ -41,7 +41,7 @@ async def changes(
         await _note(service, caller, cursor, caught_up=not page.worth_sending)
         return json_answer(page.answer)
     until = anyio.current_time() + wait
-    with service.wake.subscribe(page.topics) as waiter:
+    with service.polls.one(caller.account), service.wake.subscribe(page.topics) as waiter:
         while True:  # look again after subscribing: a commit may have come in between
             page = await service.in_thread(look)
             left = until - anyio.current_time()

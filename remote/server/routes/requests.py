@@ -5,6 +5,7 @@ Answers are serialized by pydantic straight into bytes; what the OpenAPI descrip
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -27,6 +28,7 @@ from remote.server.objects.store import LinkBase
 from remote.server.personaltokens import PREFIX
 from remote.server.problems import Refused, from_validation, not_found
 from remote.server.service import Service
+from remote.server.threads import asking
 from remote.server.tokens import unauthenticated
 
 BODY_MAX = 64 * 1024
@@ -77,8 +79,11 @@ async def authenticate(request: Request) -> Caller:
     if scheme.lower() != "bearer" or not token.strip():
         raise unauthenticated("Send the access token: Authorization: Bearer …")
     service = service_of(request)
+    asking.set(hashlib.sha256(token.encode()).digest())
     known = service.personal_tokens if token.strip().startswith(PREFIX) else service.devices
-    return await service.in_thread(known.authenticate, token.strip())
+    caller = await service.in_thread(known.authenticate, token.strip())
+    asking.set(caller.account)
+    return caller
 
 
 def address_of(request: Request) -> str:
