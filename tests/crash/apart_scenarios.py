@@ -225,7 +225,7 @@ class Ended(Apart):
         wait_until(lambda: (self.shared / "edited").exists(), "the shared folder", PATIENCE)
         self.first.device.aloft("pause")
         with (self.shared / "edited").open("r+b") as file:
-            file.write(b"EDITED")
+            file.write(b"EDITED" * 1000)  # all of it: what was there before can be read no more
         (self.shared / "new").write_bytes(b"new" * 30_000)
         self.first.kill()
         self.owner.aloft("unshare", folder, self.first.device.email)
@@ -243,7 +243,7 @@ class Ended(Apart):
         wait_until(lambda: not self.shared.exists(), "the end of the shared folder", PATIENCE)
         self.work.sync()
         found = {path.name: path.read_bytes() for path in (self.first.point / "Recovered files").iterdir()}
-        wanted = {"edited": b"EDITED" + b"edited" * 999, "new": b"new" * 30_000}
+        wanted = {"edited": b"EDITED" * 1000, "new": b"new" * 30_000}
         if found != wanted:
             raise Broken(f"recovered files are {sorted(found)}")
         for name in found:
