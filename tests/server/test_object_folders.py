@@ -97,9 +97,9 @@ def test_any_good_copy_is_read(disks: Disks) -> None:
     store, body = disks.open(2), os.urandom(200_000)
     key = stored(store, body)
     first, second = (path_of(path, key) for path in disks.holding(key))
-    with store.open(key) as opened:
-        assert opened.read(0, 70_000) == body[:70_000]
-        for file in (first, second):
+    for file in (first, second):
+        with store.open(key) as opened:
+            assert opened.read(0, 70_000) == body[:70_000]
             damaged = bytearray(whole := file.read_bytes())
             damaged[100_000] ^= 1
             file.write_bytes(damaged)
@@ -235,6 +235,15 @@ def test_one_folder_under_two_names_is_refused(disks: Disks, tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(disks.paths[0])
     with pytest.raises(DataFolderError, match="one and the same"):
         disks.open(1, [disks.paths[0], tmp_path / "link"])
+
+
+def test_whoever_names_other_folders_than_the_service_has_is_told(disks: Disks, tmp_path: Path) -> None:
+    key = stored(disks.open(2), b"body")
+    with pytest.raises(DataFolderError, match=r"disk 0.*none of these is among objects\.folders.*--config"):
+        open_local(ServerConfig(disks.data), Key("k", b"s" * 32), disks.clock, os.urandom)
+    assert not (disks.data / "objects").exists()
+    moved = [path.rename(tmp_path / f"moved {number}") for number, path in enumerate(disks.paths)]
+    assert disks.open(2, moved).read(key, 4) == b"body"
 
 
 @pytest.mark.parametrize(("folders", "copies"), [(("a",), 2), (("a", "b"), 0), (("a", "a"), 1), ((), 2)])

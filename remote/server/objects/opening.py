@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from remote.server.config import ServerConfig
@@ -57,6 +57,7 @@ def _identify(config: ServerConfig, random: Callable[[int], bytes]) -> dict[Path
     """The id of each folder. One that was never used gets its own; one that is away is known by what it had."""
     file = config.data / KNOWN
     known = _read_known(file)
+    _require_one_of(known, folders_of(config), file)
     ids = {path: _id_of(path, known.get(str(path.absolute())), random) for path in folders_of(config)}
     if len(set(ids.values())) < len(ids):
         raise DataFolderError(f"two of the folders {', '.join(map(str, ids))} are one and the same: name each once")
@@ -64,6 +65,20 @@ def _identify(config: ServerConfig, random: Callable[[int], bytes]) -> dict[Path
     if now != known:
         write_private(file, json.dumps(now, indent=1).encode())
     return ids
+
+
+def _require_one_of(known: Mapping[str, str], folders: Sequence[Path], file: Path) -> None:
+    """Of a service that has folders, not one is named: then another configuration is meant, and this would find nothing."""
+    if not known or any(str(path.absolute()) in known for path in folders):
+        return
+    for path in folders:
+        about = read_about(path) if path.is_dir() else None
+        if about is not None and about.id in known.values():
+            return
+    raise DataFolderError(
+        f"the objects of this service are in {', '.join(known)}, and none of these is among objects.folders: "
+        f"give the service's own --config, or, if they are gone for good, remove {file}"
+    )
 
 
 def _id_of(path: Path, known: str | None, random: Callable[[int], bytes]) -> str:
