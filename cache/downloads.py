@@ -231,7 +231,7 @@ class Downloads:
                     raise Offline(str(error)) from error
                 delay = backoff.next(error.retry_after)
                 # Whoever reads meanwhile would wait for this too: better an error now, and another attempt at the next read.
-                if delay > LONGEST_WAIT or attempt >= ATTEMPTS or (fetch.waiters == 0 and attempt > 1):
+                if (error.retry_after or 0.0) > LONGEST_WAIT or attempt >= ATTEMPTS or (fetch.waiters == 0 and attempt > 1):
                     raise Unavailable(str(error)) from error
                 await trio.sleep(delay)
             else:

@@ -73,6 +73,7 @@ async def retried(
         except Transient as error:
             made += 1
             delay = policy.next(error.retry_after)
-            if (attempts is not None and made >= attempts) or delay > longest_wait or trio.current_time() + delay > give_up_at:
+            is_too_long = (error.retry_after or 0.0) > longest_wait  # what was asked: jitter must not make it too long
+            if (attempts is not None and made >= attempts) or is_too_long or trio.current_time() + delay > give_up_at:
                 raise
         await trio.sleep(delay)

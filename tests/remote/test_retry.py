@@ -90,3 +90,26 @@ async def test_time_is_bounded_without_a_useless_wait(autojump_clock):
 async def test_a_bound_is_needed():
     with pytest.raises(ValueError, match="bound"):
         await retried(Failing(), policy=Backoff(random=no_jitter))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
+async def test_what_is_asked_for_is_waited_for_up_to_the_limit_however_much_jitter_adds(autojump_clock, jitter):
+    calls, began = 0, trio.current_time()
+
+    async def call() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise Overloaded("busy", 5.0)
+        return "done"
+
+    assert await retried(call, policy=Backoff(random=lambda: jitter), attempts=3, longest_wait=5.0) == "done"
+    assert 5.0 <= trio.current_time() - began <= 7.5
+
+
+async def test_more_than_the_limit_is_not_waited_for(autojump_clock):
+    async def call() -> None:
+        raise Overloaded("busy", 5.1)
+
+    with pytest.raises(Overloaded):
+        await retried(call, policy=Backoff(random=no_jitter), attempts=3, longest_wait=5.0)
