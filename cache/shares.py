@@ -159,8 +159,8 @@ class Shares:
         return True
 
     def _wait_for(self, ino: int) -> bool:
-        path = self._replica.path_of(ino)
-        self.trouble = f"a shared folder takes no changes any more: {path} is put into Recovered files when it is closed"
+        name = self._replica.path_of(ino) or "a file without a name"
+        self.trouble = f"a shared folder takes no changes any more: {name} is put into Recovered files when it is closed"
         return False
 
     def _take_back(self, ino: int) -> list[Change]:

@@ -217,7 +217,7 @@ def restore(
     from remote.server.objects.store import BadStoreSettings, StoreUnavailable
 
     settings = load_settings(config, {"data": data, "database": database})
-    if config is None and database is None and data is None:
+    if data is None and config is None and settings.database is None and settings.s3 is None:
         fail("say where to: --data DIR, or the --config of the service that is to be", ExitCode.USAGE)
     with _bar("restored", json=json) as told:
         try:

@@ -22,9 +22,10 @@ from remote.server.certificate import examine_certificate
 from remote.server.config import S3Config, ServerConfig
 from remote.server.database.examine import examine_postgresql, examine_sqlite
 from remote.server.findings import Finding, failed, warning, well
+from remote.server.folder import DataFolderError
 from remote.server.keys import Key
 from remote.server.objects.endpoint import ObjectEndpoint
-from remote.server.objects.opening import open_local
+from remote.server.objects.opening import open_local, what_lacks
 from remote.server.objects.probe import SUBJECT as STORE
 from remote.server.objects.probe import Answer, Probe
 from remote.server.objects.store import BadStoreSettings, StoreUnavailable
@@ -103,7 +104,14 @@ def _s3_store(config: S3Config) -> Iterator[Finding]:
 
 
 def _embedded_store(config: ServerConfig) -> Iterator[Finding]:
-    """Tried out in a folder of its own on the same disk: the real one belongs to the service that may be running."""
+    """Tried out in a folder of its own on the same disk: the real ones belong to the service that may be running, and are only
+    looked at."""
+    try:
+        lacking = list(what_lacks(config))
+    except DataFolderError as error:
+        lacking = [str(error)]
+    for says in lacking:
+        yield failed(STORE, says, "mount the disk, put the master key back, or mend objects.folders")
     place = next(path for path in (config.data, *config.data.absolute().parents) if path.is_dir())
     try:
         folder = Path(tempfile.mkdtemp(prefix=".aloft-check-", dir=place))

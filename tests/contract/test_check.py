@@ -17,7 +17,7 @@ import typer
 
 from fs.cli.serve import check_settings
 from remote.server.certificate import examine_certificate
-from remote.server.config import ServerConfig
+from remote.server.config import ObjectsConfig, ServerConfig
 from remote.server.examine import examine
 from remote.server.findings import Finding, State
 from remote.server.keys import Key
@@ -174,6 +174,22 @@ def test_a_clock_that_is_wrong_is_found(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------- configuration, database, TLS
+
+
+def test_folders_that_lack_and_a_lost_master_key_are_found(tmp_path: Path) -> None:
+    disks = tuple(tmp_path / name for name in ("one", "two"))
+    config = ServerConfig(tmp_path / "data", objects=ObjectsConfig(folders=disks))
+    assert not any(finding.state is State.FAILED for finding in examine(config)), "a folder is made at the start"
+    open_local(config, Key("k", b"s" * 32), Clock(), os.urandom)
+    assert not any(finding.state is State.FAILED for finding in examine(config))
+    disks[0].rename(tmp_path / "pulled")
+    (away,) = failures_about(config, "object store")
+    assert f"{disks[0]} is not there: mount its disk" in away.says
+    (key := tmp_path / "data" / "master.key").rename(tmp_path / "kept")
+    assert any("need the master key" in each.says for each in failures_about(config, "object store"))
+    assert not key.exists(), "nothing is changed"
+    (forgotten,) = failures_about(ServerConfig(tmp_path / "data"), "object store")
+    assert "name all of its folders" in forgotten.says
 
 
 def test_a_damaged_database_and_a_newer_one_are_found(tmp_path: Path) -> None:

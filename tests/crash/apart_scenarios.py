@@ -198,6 +198,8 @@ class Spreading(Storing):
 
     def check(self) -> str:
         self.must_operate("spread")
+        known = self.data / "folders.json"  # the service does not use the second one
+        known.write_text(json.dumps({path: id_ for path, id_ in json.loads(known.read_bytes()).items() if "more" not in path}))
         first, more = (
             {path.name for path in (self.data / name).rglob("*.[0-9]*") if path.stat().st_size} for name in ("objects", "more")
         )

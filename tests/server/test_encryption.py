@@ -150,6 +150,18 @@ def test_without_its_master_key_a_store_is_refused_and_says_what_to_do(place: Pl
     assert place.open().read(key, 4) == b"body"
 
 
+def test_a_lost_key_is_not_replaced_while_the_disk_is_away_that_needs_it(place: Place) -> None:
+    key = stored(place.open(), b"body")
+    (place.data / "master.key").rename(place.data / "kept")
+    (place.data / "objects").rename(place.data / "away")
+    with pytest.raises(DataFolderError, match="a new key is made only where none was lost"):
+        place.open()
+    assert not (place.data / "master.key").exists()
+    (place.data / "away").rename(place.data / "objects")
+    (place.data / "kept").rename(place.data / "master.key")
+    assert place.open().read(key, 4) == b"body"
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"keys": [{}]}', '{"keys": [{"id": "00", "secret": "00", "created_ns": 0}]}'])
 def test_a_damaged_master_key_is_an_error_and_not_a_new_key(place: Place, content: str) -> None:
     place.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -230,6 +231,26 @@ def test_a_folder_is_known_wherever_it_is_mounted(disks: Disks) -> None:
     assert all(check(again, key, body) == Checked(mended=True) for key, body in keys.items()), "nothing has to move"
 
 
+def test_a_folder_is_taken_out_by_its_line(disks: Disks) -> None:
+    store = disks.open(2)
+    keys = {stored(store, body): body for body in bodies(20)}
+    file = disks.data / "folders.json"
+    file.write_text(json.dumps({path: id_ for path, id_ in json.loads(file.read_bytes()).items() if "disk 2" not in path}))
+    store = disks.open(2, disks.paths[:2])
+    for key, body in keys.items():
+        assert check(store, key, body).wrong is None
+        assert {*disks.holding(key)} >= {*disks.paths[:2]}, "the second copy is made anew"
+
+
+def test_a_folder_of_which_only_objects_were_copied_is_used(disks: Disks) -> None:
+    key = stored(disks.open(1), b"body")
+    for path in disks.paths:
+        (path / "incoming").rmdir()
+    store = disks.open(1)
+    assert store.read(key, 4) == b"body"
+    stored(store, b"another")
+
+
 def test_one_folder_under_two_names_is_refused(disks: Disks, tmp_path: Path) -> None:
     disks.open(1)
     (tmp_path / "link").symlink_to(disks.paths[0])
@@ -239,9 +260,12 @@ def test_one_folder_under_two_names_is_refused(disks: Disks, tmp_path: Path) -> 
 
 def test_whoever_names_other_folders_than_the_service_has_is_told(disks: Disks, tmp_path: Path) -> None:
     key = stored(disks.open(2), b"body")
-    with pytest.raises(DataFolderError, match=r"disk 0.*none of these is among objects\.folders.*--config"):
+    with pytest.raises(DataFolderError, match=r"objects in .*disk 0.*, too: .*--config"):
         open_local(ServerConfig(disks.data), Key("k", b"s" * 32), disks.clock, os.urandom)
     assert not (disks.data / "objects").exists()
+    for some in (disks.paths[:2], disks.paths[1:]):
+        with pytest.raises(DataFolderError, match=r"take its line out of .*folders\.json"):
+            disks.open(2, some)
     moved = [path.rename(tmp_path / f"moved {number}") for number, path in enumerate(disks.paths)]
     assert disks.open(2, moved).read(key, 4) == b"body"
 

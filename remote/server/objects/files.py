@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remote.crashpoints import crash_point
+from remote.server.folder import DataFolderError
 from remote.server.objects.masterkeys import MasterKeys
 from remote.server.objects.names import DurableNames
 from remote.server.objects.sealing import (
@@ -276,6 +277,8 @@ class OpenFile:
             return self._read_sealed(offset, length)
         except OSError as error:
             raise StoreUnavailable(f"the object store cannot be read: {error.strerror}") from error
+        except DataFolderError as error:  # the file of keys, which was looked at again for this object's
+            raise StoreUnavailable(str(error)) from error
         except DoesNotOpen as error:
             raise NoSuchObject(f"its file is damaged: {error}") from error
 

@@ -304,14 +304,15 @@ class OpenObject:
 
     def _take_next(self) -> bool:
         try:
-            following = next((file for file in self._copies if file.what == self.what), None)
-        except StoreError:
-            return False
-        if following is None:
-            return False
-        self._file.close()
-        self._file = following
-        return True
+            for following in self._copies:
+                if following.what == self.what:
+                    self._file.close()
+                    self._file = following
+                    return True
+                following.close()
+        except StoreError as error:
+            log.error("a copy of an object cannot be opened: %s", error)
+        return False
 
     def close(self) -> None:
         self._file.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from remote.server.config import ServerConfig
@@ -40,9 +41,15 @@ def open_local(
     for folder in there:
         _require_keys(folder, masters)
     if config.objects.encrypt and masters.current() is None:
+        if len(there) < len(folders):
+            raise DataFolderError(
+                f"there is no master key in {masters.file}, and a folder of objects that may need one is not there: put the key "
+                "back, or mount the disk; a new key is made only where none was lost"
+            )
         masters.begin(clock(), random)
     current = masters.current()
     for folder in there:
+        make_folder(folder.path / INCOMING)  # copies of a folder may lack it
         if current is not None:  # the others were noted when they wrapped
             folder.note_keys([current.id])
         if clear:
@@ -53,47 +60,60 @@ def open_local(
     return LocalStore(folders, config.objects.copies, masters, keys, clock, random, encrypt=config.objects.encrypt)
 
 
+def what_lacks(config: ServerConfig) -> Iterator[str]:
+    """What keeps this store from being opened whole, in words; nothing is changed. `DataFolderError`."""
+    masters = MasterKeys(master_key_of(config))
+    for path, id_ in _known_ids(config).items():
+        folder = ObjectFolder(path, id_ or "", masters)
+        if id_ is None:
+            place = next(each for each in (path, *path.absolute().parents) if each.exists())
+            if not os.access(place, os.W_OK | os.X_OK):
+                yield f"the folder of objects {path} cannot be made: {place} is not writable for this user"
+        elif not folder.is_there():
+            yield f"the folder of objects {path} is not there: mount its disk"
+        else:
+            _require_keys(folder, masters)
+
+
 def _identify(config: ServerConfig, random: Callable[[int], bytes]) -> dict[Path, str]:
     """The id of each folder. One that was never used gets its own; one that is away is known by what it had."""
+    ids = {path: _begin(path, random) if id_ is None else id_ for path, id_ in _known_ids(config).items()}
     file = config.data / KNOWN
     known = _read_known(file)
-    _require_one_of(known, folders_of(config), file)
-    ids = {path: _id_of(path, known.get(str(path.absolute())), random) for path in folders_of(config)}
-    if len(set(ids.values())) < len(ids):
-        raise DataFolderError(f"two of the folders {', '.join(map(str, ids))} are one and the same: name each once")
     now = known | {str(path.absolute()): id_ for path, id_ in ids.items()}
     if now != known:
         write_private(file, json.dumps(now, indent=1).encode())
     return ids
 
 
-def _require_one_of(known: Mapping[str, str], folders: Sequence[Path], file: Path) -> None:
-    """Of a service that has folders, not one is named: then another configuration is meant, and this would find nothing."""
-    if not known or any(str(path.absolute()) in known for path in folders):
-        return
-    for path in folders:
-        about = read_about(path) if path.is_dir() else None
-        if about is not None and about.id in known.values():
-            return
-    raise DataFolderError(
-        f"the objects of this service are in {', '.join(known)}, and none of these is among objects.folders: "
-        f"give the service's own --config, or, if they are gone for good, remove {file}"
-    )
+def _known_ids(config: ServerConfig) -> dict[Path, str | None]:
+    """None: of a folder that was never used. `DataFolderError` if the service has others than are named."""
+    known = _read_known(config.data / KNOWN)
+    ids = {path: _said_id(path) or known.get(str(path.absolute())) for path in folders_of(config)}
+    used = [id_ for id_ in ids.values() if id_ is not None]
+    if len(set(used)) < len(used):
+        raise DataFolderError(f"two of the folders {', '.join(map(str, ids))} are one and the same: name each once")
+    others = [path for path, id_ in known.items() if id_ not in used]
+    if others:
+        raise DataFolderError(
+            f"this service has objects in {', '.join(others)}, too: name all of its folders (objects.folders, or the --config "
+            f"that it runs with); if one is not to be used any more, take its line out of {config.data / KNOWN}"
+        )
+    return ids
 
 
-def _id_of(path: Path, known: str | None, random: Callable[[int], bytes]) -> str:
+def _said_id(path: Path) -> str | None:
     try:
         about = read_about(path)
-    except OSError:
-        about = None
-    if about is not None:
-        return about.id
-    if known is not None:
-        return known
+    except OSError:  # a disk that does not answer is one that is away
+        return None
+    return None if about is None else about.id
+
+
+def _begin(path: Path, random: Callable[[int], bytes]) -> str:
     about = About(random(_ID_BYTES).hex())
     try:
         make_folder(path)
-        make_folder(path / INCOMING)
         write_about(path, about)
     except OSError as error:
         raise DataFolderError(f"cannot use the folder of objects {path}: {error.strerror}") from error
