@@ -163,6 +163,7 @@ def test_with_copies_a_lost_disk_loses_nothing_and_a_scrub_makes_the_copies_agai
     disks.pull(disks.paths[1])
     assert all(store.read(key, 5000) == body for key, body in keys.items())
     late = os.urandom(3000)
+    assert store.stat([key_of(late)]) == {}, "what is on neither of the others was never stored"
     keys[stored(store, late)] = late
     for key, body in keys.items():
         assert check(store, key, body).wrong is None

@@ -2,8 +2,9 @@
 
 A PUT is answered when every copy is durable; an interrupted one leaves files in `incoming` at most, which go at the next start.
 Reads take any copy that opens, those first that lie where the object belongs. Where that is changes when folders come and go;
-`check` puts copies there, and replaces the damaged. A folder that is away is no folder without objects: what cannot be found
-elsewhere is unavailable, and not missing. `files` has the format, `folders` the places, `opening` makes a store.
+`check` puts copies there, and replaces the damaged. A folder that is away is no folder without objects: what is nowhere else is
+unavailable, and not missing, unless there would be another copy. `files` has the format, `folders` the places, `opening` makes
+a store.
 """
 
 from __future__ import annotations
@@ -196,8 +197,9 @@ class LocalStore:
     # ------------------------------------------------------------------------------------------------------- copies
 
     def _opened(self, key: str) -> Iterator[tuple[ObjectFolder, OpenFile]]:
-        """The copies that open, best first. `NoSuchObject` if there is none, `StoreUnavailable` if one may be elsewhere."""
-        away: StoreUnavailable | None = None
+        """The copies that open, best first. `NoSuchObject` if there is none. `StoreUnavailable` if there may be one all the same:
+        as many folders are away as there are copies."""
+        away: list[StoreUnavailable] = []
         missing = NoSuchObject(key)
         is_found = False
         for id_ in ranked(self._folders, key):
@@ -207,12 +209,12 @@ class LocalStore:
                 missing = error
                 continue
             except StoreUnavailable as error:
-                away = error
+                away.append(error)
                 continue
             is_found = True
             yield self._folders[id_], file
         if not is_found:
-            raise away or missing
+            raise missing if len(away) < self._copies else away[0]
 
     def _writable(self, key: str) -> list[ObjectFolder]:
         """The folders that are to get an object now: those where it belongs, and in the place of others that cannot the next."""
